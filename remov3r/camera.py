@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,7 +11,6 @@ from jaxtyping import Float, UInt8
 
 from remov3r.errors import DataError
 
-DistortionModel = Literal["none", "radtan", "fisheye"]
 Undistorter = Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "h w 3"]]
 
 
@@ -24,7 +22,7 @@ class Camera:
         distortion: "radtan" (OpenCV: k1 k2 p1 p2 [k3 [k4 k5 k6]]) or "fisheye" (OpenCV: k1 k2 k3 k4).
         coefficients: as OpenCV orders them; empty for "none".
     Raises:
-        DataError: a size or focal length is not positive and finite, or the coefficients do not fit the model.
+        DataError: a size or focal length is not positive and finite, or the coefficients do not fit.
     """
 
     width: int
@@ -33,7 +31,7 @@ class Camera:
     fy: float
     cx: float
     cy: float
-    distortion: DistortionModel = "none"
+    distortion: str = "none"
     coefficients: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -41,7 +39,9 @@ class Camera:
         if self.width < 1 or self.height < 1:
             raise DataError(f"camera size {self.width}x{self.height} must be positive")
         if not np.isfinite(values).all() or self.fx <= 0 or self.fy <= 0:
-            raise DataError(f"camera fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}: need finite values, fx, fy > 0")
+            raise DataError(
+                f"camera fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}: need finite values, fx, fy > 0"
+            )
         allowed = {"none": (0,), "radtan": (4, 5, 8), "fisheye": (4,)}
         if self.distortion not in allowed:
             raise DataError(f"camera distortion {self.distortion!r} is not one of {', '.join(allowed)}")
@@ -57,7 +57,7 @@ class Camera:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
 
     def resized(self, width: int, height: int) -> Camera:
-        """Return the camera of the image resized to width×height (pixel areas kept: the half-pixel shift is applied)."""
+        """Return the camera of the image resized to width×height; the half-pixel shift is applied."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self,
@@ -88,6 +88,10 @@ class Camera:
         if self.distortion == "none":
             return lambda rgb: rgb
         D, size = np.array(self.coefficients), (self.width, self.height)
-        init = cv2.fisheye.initUndistortRectifyMap if self.distortion == "fisheye" else cv2.initUndistortRectifyMap
+        init = (
+            cv2.fisheye.initUndistortRectifyMap
+            if self.distortion == "fisheye"
+            else cv2.initUndistortRectifyMap
+        )
         map_x, map_y = init(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
         return lambda rgb: np.asarray(cv2.remap(rgb, map_x, map_y, cv2.INTER_LINEAR), dtype=np.uint8)

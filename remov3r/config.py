@@ -1,4 +1,4 @@
-"""Configuration: one frozen pydantic class per component, next to it; TOML files and `--set key=value` on top."""
+"""Configuration: a frozen pydantic class per component, next to it; TOML files, `--set key=value` on top."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ def build(cls: type[C], tree: Mapping[str, Any], where: str) -> C:
         return cls.model_validate(tree)
     except ValidationError as error:
         parts = [
-            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()[:3]
+            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
+            for e in error.errors()[:3]
         ]
         raise ConfigError(f"{where}: " + "; ".join(parts)) from error

@@ -72,7 +72,9 @@ def project_to_se3(T: Matrix4) -> Matrix4:
     return out
 
 
-def checked_pose(T: Float[np.ndarray, "4 4"], where: str, tolerance: float = 1e-2) -> Float[np.ndarray, "4 4"]:
+def checked_pose(
+    T: Float[np.ndarray, "..."], where: str, tolerance: float = 1e-2
+) -> Float[np.ndarray, "4 4"]:
     """Return a data set's pose with its rotation projected to SO(3), or refuse it.
 
     Args:
@@ -93,9 +95,9 @@ def checked_pose(T: Float[np.ndarray, "4 4"], where: str, tolerance: float = 1e-
 
 
 def rotation_angle_rad(T: Matrix4) -> Float[np.ndarray, "*b"]:
-    """Rotation angle of each transform, 0..pi, exact near 0 (by the quaternion, not by arccos of the trace)."""
+    """Rotation angle of each transform, 0..pi, exact near 0 (by the quaternion, not the trace)."""
     q = quaternion_xyzw(T)
-    return 2 * np.arctan2(np.linalg.norm(q[..., :3], axis=-1), np.abs(q[..., 3]))
+    return np.asarray(2 * np.arctan2(np.linalg.norm(q[..., :3], axis=-1), np.abs(q[..., 3])))
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Similarity:
 
 
 def umeyama(
-    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], with_scale: bool
+    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "m 3"], with_scale: bool
 ) -> Similarity | None:
     """Find the similarity (or rigid transform) that maps source onto target in the least-squares sense.
 
@@ -179,7 +181,9 @@ def project(
     z = points_cam[:, 2]
     front = z > 1e-6
     zz = np.where(front, z, np.nan)
-    uv = np.stack([camera.fx * points_cam[:, 0] / zz + camera.cx, camera.fy * points_cam[:, 1] / zz + camera.cy], 1)
+    uv = np.stack(
+        [camera.fx * points_cam[:, 0] / zz + camera.cx, camera.fy * points_cam[:, 1] / zz + camera.cy], 1
+    )
     with np.errstate(invalid="ignore"):
         inside = (uv > -0.5).all(1) & (uv < [camera.width - 0.5, camera.height - 0.5]).all(1)
     return uv, front & inside

@@ -178,7 +178,7 @@ class Keyframe:
     Attributes:
         rgb: at the size of `dense.camera`.
         dense: the depth as the front end gave it.
-        aligned: the depth after alignment to the triangulated landmarks (equals `dense` where none were seen).
+        aligned: the depth after alignment to the triangulated landmarks (`dense` where none were seen).
     """
 
     frame_index: int
