@@ -1,9 +1,9 @@
 """Training shards: uncompressed .npz files of clips, written atomically and read by memory mapping.
 
-A shard holds c clips of t frames: rgb uint8 (c t h w 3), depth_mm uint16 (c t hd wd; z-depth, 0 = missing,
-the same field of view as rgb at another size), K float32 (c t 3 3) of rgb, T_world_cam float32 (c t 4 4), NaN
-where unknown. The pixels of a clip are read from the file when the clip is drawn, so memory stays flat however
-many shards there are, and any clip can be drawn at any time.
+A shard holds c clips of t frames: rgb uint8 (c t h w 3), depth_mm uint16 (c t hd wd; z-depth, 0 = missing;
+the same field of view as rgb at another size), K float32 (c t 3 3) of rgb, T_world_cam float32 (c t 4 4; NaN
+where unknown). The pixels of a clip are read from the file when the clip is drawn, so memory stays flat
+however many shards there are, and any clip can be drawn at any time.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def write_shard(path: Path, clips: Clips) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # no reader looks for this name
     try:
         with part.open("wb") as stream:
-            np.savez(stream, **{name: np.ascontiguousarray(getattr(clips, name)) for name in _FIELDS})
+            np.savez(stream, rgb=clips.rgb, depth_mm=clips.depth_mm, K=clips.K, T_world_cam=clips.T_world_cam)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
