@@ -1,4 +1,4 @@
-"""Augmentation of clips: zoomed crops, mirroring and roll with K and poses to match, and photometric changes."""
+"""Augmentation of clips: zoomed crops, mirroring and roll with K and poses to match, photometric changes."""
 
 from __future__ import annotations
 
@@ -62,49 +62,42 @@ class View:
     G: Float[np.ndarray, "3 3"]
 
 
-def augment(
-    clip: Clips, width: int, height: int, depth_width: int, depth_height: int, config: AugmentConfig,
-    rng: np.random.Generator,
-) -> Clips:  # fmt: skip
-    """Cut, resize and recolour one clip (c = 1) to the network's sizes; the pixel order stays RGB."""
-    source_h, source_w = clip.rgb.shape[2:4]
-    draw = _draw_view(source_w, source_h, width, height, config, rng)
-    views = [draw(K.astype(np.float64)) for K in clip.K[0]]
+def augment(clip: Clips, width: int, height: int, config: AugmentConfig, rng: np.random.Generator) -> Clips:
+    """Cut, resize and recolour one clip (c = 1) to width×height; depth comes out at half that size."""
+    size = (clip.rgb.shape[3], clip.rgb.shape[2])
+    cut = _Cut(size, (width, height), config, rng)
+    views = [cut.view(K.astype(np.float64)) for K in clip.K[0]]
     rgb = np.stack([warp_rgb(i, K, v, width, height) for i, K, v in zip(clip.rgb[0], clip.K[0], views)])
-    depth = np.stack(
-        [
-            warp_depth(d, K, v, (source_w, source_h), (width, height), (depth_width, depth_height))
-            for d, K, v in zip(clip.depth_mm[0], clip.K[0], views)
-        ]
-    )
+    depth = [
+        warp_depth(d, K, v, size, (width, height), (width // 2, height // 2))
+        for d, K, v in zip(clip.depth_mm[0], clip.K[0], views)
+    ]
     G = np.eye(4)
     G[:3, :3] = views[0].G
     poses = (G @ clip.T_world_cam[0].astype(np.float64) @ G.T).astype(np.float32)
     K = np.stack([v.K for v in views]).astype(np.float32)
-    return Clips(recolour(rgb, config, rng)[None], depth[None], K[None], poses[None])
+    return Clips(recolour(rgb, config, rng)[None], np.stack(depth)[None], K[None], poses[None])
 
 
-class _draw_view:
+class _Cut:
     """The same random cut, mirroring and roll for every frame of a clip."""
 
     def __init__(
         self,
-        source_w: int,
-        source_h: int,
-        width: int,
-        height: int,
+        source: tuple[int, int],
+        target: tuple[int, int],
         config: AugmentConfig,
         rng: np.random.Generator,
     ) -> None:
-        self._pixel = min(source_w / width, source_h / height) / rng.uniform(1, max(config.zoom, 1))
-        centred = config.zoom <= 1
-        room = np.array([source_w - width * self._pixel, source_h - height * self._pixel])
-        self._corner = room * (0.5 if centred else rng.uniform(size=2))
+        largest = min(source[0] / target[0], source[1] / target[1])  # source pixels in one of the target's
+        self._pixel = largest / rng.uniform(1, max(config.zoom, 1))
+        room = np.array(source) - np.array(target) * self._pixel
+        self._corner = room * (rng.uniform(size=2) if config.zoom > 1 else 0.5)
         self._flip = rng.random() < config.flip
         self._roll_rad = np.radians(rng.uniform(-config.roll_deg, config.roll_deg))
-        self._width = width
+        self._width = target[0]
 
-    def __call__(self, K: Float[np.ndarray, "3 3"]) -> View:
+    def view(self, K: Float[np.ndarray, "3 3"]) -> View:
         """Return the view for a frame of intrinsics K."""
         new = K.copy()
         new[:2] /= self._pixel
