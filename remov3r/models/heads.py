@@ -1,0 +1,92 @@
+"""Dense heads (DPT style): refined depth and pointmap, each with its confidence, at half the input size.
+
+Shapes: B batch, C channels, h w size at stride 2, N SCF tokens at stride 16, D channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from remov3r.config import Config
+from remov3r.models.decoder import UpStep
+from remov3r.models.encoder import FEATURE_CHANNELS, EncoderFeatures
+from remov3r.models.rays import ray_map
+
+LOG_CONFIDENCE_LIMIT = 4.6  # confidence stays within 0.01 .. 100
+
+
+class HeadsConfig(Config):
+    """Dense heads.
+
+    Attributes:
+        channels: of the decoder at strides 16, 8, 4.
+        largest_ray_offset: how far a point may leave its pixel's ray, per metre of depth.
+    """
+
+    channels: tuple[int, int, int] = (96, 48, 32)
+    largest_ray_offset: float = 0.1
+
+
+@dataclass(frozen=True)
+class DenseOutput:
+    """Refined log canonical depth B h w, confidences B h w, offsets of the points from rays × depth B h w 3."""
+
+    log_depth: Tensor
+    depth_confidence: Tensor
+    ray_offset: Tensor
+    points_confidence: Tensor
+
+
+class DenseHeads(nn.Module):
+    """SCF tokens to dense maps, with the encoder's finer features and the prior as skips."""
+
+    def __init__(self, config: HeadsConfig, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        c4, c8, c16, _ = FEATURE_CHANNELS
+        d16, d8, d4 = config.channels
+        self.reassemble = nn.Conv2d(dim + c16, d16, 1)
+        self.up8 = UpStep(d16, c8, d8)
+        self.up4 = UpStep(d8, c4 + 4, d4)  # + the prior's 2×2 pixels
+        self.depth = nn.Conv2d(d4, 4 * 2, 3, padding=1)
+        self.points = nn.Conv2d(d4, 4 * 4, 3, padding=1)
+        for head in (self.depth, self.points):
+            nn.init.normal_(head.weight, std=1e-2)
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+
+    def forward(self, scf_BND: Tensor, features: EncoderFeatures, log_prior_Bhw: Tensor) -> DenseOutput:
+        """Refine the prior's log canonical depth."""
+        size = features.s16.shape[2:]
+        scf_BDhw = scf_BND.transpose(1, 2).unflatten(2, size).to(features.s16.dtype)
+        x = self.reassemble(torch.cat([scf_BDhw, features.s16], 1))
+        x = self.up8(x, features.s8)
+        prior_B4hw = F.pixel_unshuffle(log_prior_Bhw[:, None].detach(), 2).to(features.s4.dtype)
+        x = F.relu(self.up4(x, torch.cat([features.s4, prior_B4hw], 1)))
+        depth_B2hw = F.pixel_shuffle(self.depth(x), 2).float()
+        points_B4hw = F.pixel_shuffle(self.points(x), 2).float()
+        offset_B3hw = points_B4hw[:, :3].tanh() * self.config.largest_ray_offset
+        return DenseOutput(
+            log_prior_Bhw + depth_B2hw[:, 0],
+            confidence(depth_B2hw[:, 1]),
+            offset_B3hw.permute(0, 2, 3, 1),
+            confidence(points_B4hw[:, 3]),
+        )
+
+
+def confidence(logit: Tensor) -> Tensor:
+    """Map any number to a confidence of 0.01 to 100; 0 gives 1.
+
+    A lower bound of 1 (as 1 + exp) would keep c = α / E[e] from its optimum wherever the error exceeds α.
+    """
+    return (LOG_CONFIDENCE_LIMIT * (logit / LOG_CONFIDENCE_LIMIT).tanh()).exp()
+
+
+def points_on_rays(depth_m_Bhw: Tensor, ray_offset_Bhw3: Tensor, K_B33: Tensor) -> Tensor:
+    """Place the points, B h w 3, on or near the rays of their pixels."""
+    rays_B2hw = ray_map(K_B33, *depth_m_Bhw.shape[1:], 2)
+    rays_Bhw3 = F.pad(rays_B2hw.permute(0, 2, 3, 1), (0, 1), value=1.0)
+    return depth_m_Bhw[..., None] * (rays_Bhw3 + ray_offset_Bhw3)
