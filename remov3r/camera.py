@@ -83,15 +83,16 @@ class Camera:
         """Return the ideal pinhole camera with the same intrinsic matrix."""
         return replace(self, distortion="none", coefficients=())
 
+    def undistortion_maps(self) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+        """Return where each pixel of `without_distortion()` lies in this camera's image, x and y, for cv2.remap."""
+        D, size = np.array(self.coefficients), (self.width, self.height)
+        init = cv2.fisheye.initUndistortRectifyMap if self.distortion == "fisheye" else cv2.initUndistortRectifyMap
+        map_x, map_y = init(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
+        return map_x, map_y
+
     def undistorter(self) -> Undistorter:
         """Return a function that maps this camera's images to those of `without_distortion()`, bilinearly."""
         if self.distortion == "none":
             return lambda rgb: rgb
-        D, size = np.array(self.coefficients), (self.width, self.height)
-        init = (
-            cv2.fisheye.initUndistortRectifyMap
-            if self.distortion == "fisheye"
-            else cv2.initUndistortRectifyMap
-        )
-        map_x, map_y = init(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
+        map_x, map_y = self.undistortion_maps()
         return lambda rgb: np.asarray(cv2.remap(rgb, map_x, map_y, cv2.INTER_LINEAR), dtype=np.uint8)
