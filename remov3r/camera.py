@@ -86,7 +86,11 @@ class Camera:
     def undistortion_maps(self) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
         """Return where each pixel of `without_distortion()` lies in this camera's image, x and y, for cv2.remap."""
         D, size = np.array(self.coefficients), (self.width, self.height)
-        init = cv2.fisheye.initUndistortRectifyMap if self.distortion == "fisheye" else cv2.initUndistortRectifyMap
+        init = (
+            cv2.fisheye.initUndistortRectifyMap
+            if self.distortion == "fisheye"
+            else cv2.initUndistortRectifyMap
+        )
         map_x, map_y = init(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
         return map_x, map_y
 

@@ -25,7 +25,7 @@ class DepthRegistration:
         self._t = T_target_source[:3, 3].astype(np.float32)
 
     def __call__(self, depth_m: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h2 w2"]:
-        """Return z-depth in the target camera, 0 = missing; the nearest of several points on a pixel stays."""
+        """Return z-depth in the target camera, 0 = missing; of several points the nearest stays."""
         camera = self._target
         valid = np.flatnonzero(depth_m > 0)
         depth = depth_m.reshape(-1)[valid].astype(np.float32)

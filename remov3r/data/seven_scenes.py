@@ -69,7 +69,7 @@ class SevenScenesSequence:
         return map(self._read, indices)
 
     def reference(self) -> Trajectory | None:
-        """Return the ground truth: with the sensor the colour camera's, else the depth camera's as published."""
+        """Return the ground truth: of the colour camera with the sensor, else as published."""
         if self._T_world_cam is None:
             return None
         n = range(len(self))

@@ -92,7 +92,7 @@ class _Rectifier:
 
 
 def _read_ahead(frames: Iterator[Frame], ahead: int) -> Iterator[Frame]:
-    """Run the iterator in a thread, at most `ahead` frames in front of the consumer; its errors surface here."""
+    """Run the iterator in a thread, at most `ahead` frames in front of the consumer, who gets its errors."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="remov3r-read")
     try:
         pending: deque[Future[Frame | None]] = deque(pool.submit(next, frames, None) for _ in range(ahead))

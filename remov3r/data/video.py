@@ -78,7 +78,7 @@ class VideoFile:
         return read_tum(self._truth) if self._truth.exists() else None
 
     def _timestamp(self, capture: cv2.VideoCapture, position: int, previous_s: float) -> float:
-        """Time of the frame last grabbed by the container; where it stands still or is absent, one frame on."""
+        """Container time of the frame last grabbed; where it stands still or is absent, one frame on."""
         time_s = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
         if np.isfinite(time_s) and time_s > previous_s:
             return time_s
