@@ -84,14 +84,14 @@ class Camera:
         return replace(self, distortion="none", coefficients=())
 
     def undistortion_maps(self) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """Return where each pixel of `without_distortion()` lies in this camera's image, x and y, for cv2.remap."""
+        """Return where each pixel of `without_distortion()` lies in this camera's image: x and y."""
         D, size = np.array(self.coefficients), (self.width, self.height)
         init = (
             cv2.fisheye.initUndistortRectifyMap
             if self.distortion == "fisheye"
             else cv2.initUndistortRectifyMap
         )
-        map_x, map_y = init(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
+        map_x, map_y = lens.initUndistortRectifyMap(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
         return map_x, map_y
 
     def undistorter(self) -> Undistorter:
