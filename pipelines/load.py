@@ -29,17 +29,18 @@ def load_reconstruction(path: Path) -> Reconstruction:
         timings = json.loads((path / "timings.json").read_text())
         stages = {name: StageTiming(**stage) for name, stage in timings["stages"].items()}
         covariances = _read_covariances(path / "covariances.npz")
-        trajectories = [
+        final, online = (
             Trajectory(index, *_read_tum(path / name), is_keyframe, states, summary["scale"], covariance)
             for name, covariance in (("trajectory.tum", covariances), ("trajectory_online.tum", None))
-        ]
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a complete output of `remov3r run`: {error}") from error
     keyframes = tuple(read_keyframe(file) for file in sorted((path / FOLDER).glob("[0-9]*.npz")))
     mesh = read_ply(path / "mesh.ply") if (path / "mesh.ply").exists() else None
     cloud = read_ply(path / "cloud.ply") if (path / "cloud.ply").exists() else None
     return Reconstruction(
-        *trajectories,
+        final,
+        online,
         keyframes,
         Timings(timings["frames_per_s"], stages, timings["peak_rss_mb"] or float("nan")),
         mesh if isinstance(mesh, Mesh) else None,

@@ -1,5 +1,6 @@
 """PLY files: read back by ourselves and by the libraries that users will open them with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_open3d_reads_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b"", lambda b: b.replace(b"nx", b"qq")])
-def test_damaged_files_are_refused_by_name(tmp_path: Path, damage) -> None:
+def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "mesh.ply"
     write_ply(path, MESH)
     path.write_bytes(damage(path.read_bytes()))
