@@ -86,11 +86,7 @@ class Camera:
     def undistortion_maps(self) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
         """Return where each pixel of `without_distortion()` lies in this camera's image: x and y."""
         D, size = np.array(self.coefficients), (self.width, self.height)
-        init = (
-            cv2.fisheye.initUndistortRectifyMap
-            if self.distortion == "fisheye"
-            else cv2.initUndistortRectifyMap
-        )
+        lens = cv2.fisheye if self.distortion == "fisheye" else cv2
         map_x, map_y = lens.initUndistortRectifyMap(self.K, D, np.eye(3), self.K, size, cv2.CV_32FC1)
         return map_x, map_y
 
