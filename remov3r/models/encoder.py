@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from remov3r.config import Config
 from remov3r.errors import DataError, MissingDependencyError
+from remov3r.models.depthwise import DepthwiseConv
 
 # (blocks, kernel, stride of the first block, expansion, channels) of each stage
 STAGES = (
@@ -62,6 +63,9 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
+        if self.groups > 1 and torch.is_grad_enabled() and x.device.type == "cpu":
+            y = DepthwiseConv.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return y[:, :, 1::2, 1::2] if self.same else y  # 'same' at stride 2 is centred on odd pixels
         return super().forward(F.pad(x, self.same) if self.same else x)
 
 
