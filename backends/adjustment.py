@@ -1,0 +1,288 @@
+"""What to optimise when: the fixed-lag window after each keyframe, the whole map at the end, and the scale.
+
+How the front end's depth enters. A single depth map is biased as a whole, so its pixels are not independent
+measurements. Each keyframe has a log-scale s against its landmarks, solved in closed form (a weighted median
+shrunk towards its prior) before each optimisation; within it, ranges depth·exp(s) are native factors with
+sigma² = (own noise)² + n·(scale noise)²: n measurements that share one error weigh as one.
+The scale of the map as a whole is set by all keyframes together (`settle_scale`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from pydantic import Field
+
+from remov3r.backends.gtsam_bundle import (
+    BundleProblem,
+    BundleSolution,
+    BundleSolverConfig,
+    solve_bundle,
+)
+from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.pose_solver import projection_jacobian
+from remov3r.config import Config
+
+Ids = Int[np.ndarray, " n"]
+
+
+class AdjustmentConfig(Config):
+    """Window, closing bundle and the weight of depth."""
+
+    window: int = Field(8, ge=2)
+    held_keyframes: int = Field(6, ge=0)
+    solver: BundleSolverConfig = BundleSolverConfig()
+    closing_iterations: int = Field(20, ge=1)
+    outlier_px: float = Field(5.0, gt=0)
+    depth_sigma_factor: float = Field(3.0, gt=0)
+    depth_sigma_floor: float = Field(0.01, gt=0)
+    min_parallax_deg: float = Field(1.0, gt=0)
+    max_closing_observations: int = Field(200_000, ge=1000)
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What an optimisation did: whether its result was taken, and the mean cost before and after."""
+
+    accepted: bool
+    initial_error: float
+    final_error: float
+
+
+def adjust_window(landmark_map: LandmarkMap, config: AdjustmentConfig) -> Adjustment | None:
+    """Optimise the last keyframes and what they see, older ones that share landmarks held; None if too little."""
+    keyframes = landmark_map.keyframes
+    submap = keyframes[-1].submap
+    free = [i for i, k in enumerate(keyframes) if k.submap == submap][-config.window :]
+    seen = np.unique(landmark_map.obs_landmark[landmark_map.rows_of_keyframes(free)])
+    rows = landmark_map.rows_of_landmarks(seen)
+    older = landmark_map.obs_keyframe[rows]
+    counts = np.bincount(older, minlength=len(keyframes))
+    counts[free] = 0
+    order = np.argsort(-counts, kind="stable")[: config.held_keyframes]
+    held = sorted(int(i) for i in order if counts[i] >= 6)
+    if not held:
+        held, free = free[:1], free[1:]
+    if not free:
+        return None
+    for place in free:
+        update_log_scale(landmark_map, place, config)
+    used = np.zeros(len(keyframes), bool)
+    used[free + held] = True
+    return _adjust(landmark_map, rows[used[older]], held, config, config.solver)
+
+
+def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig) -> list[Adjustment]:
+    """Optimise the whole map twice, dropping what does not fit in between."""
+    keyframes = landmark_map.keyframes
+    done: list[Adjustment] = []
+    solver = config.solver.model_copy(update={"iterations": config.closing_iterations, "relative_tolerance": 1e-5})
+    for _ in range(2):
+        firsts: dict[int, int] = {}
+        for i, keyframe in enumerate(keyframes):
+            firsts.setdefault(keyframe.submap, i)
+            update_log_scale(landmark_map, i, config)
+        rows = np.flatnonzero(landmark_map.obs_good)
+        if len(rows) > config.max_closing_observations:
+            rows = _best_observed(landmark_map, rows, config.max_closing_observations)
+        result = _adjust(landmark_map, rows, sorted(firsts.values()), config, solver)
+        if result is None:
+            break
+        done.append(result)
+        if not result.accepted:
+            break
+    return done
+
+
+def update_log_scale(landmark_map: LandmarkMap, place: int, config: AdjustmentConfig) -> None:
+    """Solve a keyframe's log-scale from the landmarks it sees: weighted median, shrunk towards 0 by its prior."""
+    keyframe = landmark_map.keyframes[place]
+    ratio, weight = _log_ratios(landmark_map, place, config)
+    if len(ratio) < 8:
+        return
+    information = float(weight.sum())
+    prior = 1 / keyframe.scale_sigma**2
+    keyframe.log_scale = weighted_median(ratio, weight) * information / (information + prior)
+
+
+def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig) -> float:
+    """Rescale the whole map so that the front end's depth is right in the median over all keyframes.
+
+    Returns:
+        the factor that was applied.
+    """
+    medians, weights = [], []
+    for place, keyframe in enumerate(landmark_map.keyframes):
+        ratio, weight = _log_ratios(landmark_map, place, config)
+        if len(ratio) >= 8:
+            medians.append(weighted_median(ratio, weight))
+            weights.append(1 / (keyframe.scale_sigma**2 + 1 / weight.sum()))
+    if not medians:
+        return 1.0
+    factor = float(np.exp(-weighted_median(np.array(medians), np.array(weights))))
+    landmark_map.rescale(factor)
+    return factor
+
+
+def weighted_median(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    """Return the value at which half of the weight is reached."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def parallax_rad(landmark_map: LandmarkMap, rows: Ids) -> Float[np.ndarray, " l"]:
+    """Return for every landmark the largest angle between its anchor's line of sight and those of some observations."""
+    centres = landmark_map.poses[:, :3, 3]
+    landmarks = landmark_map.obs_landmark[rows]
+    ray = landmark_map.points[landmarks] - centres[landmark_map.obs_keyframe[rows]]
+    base = landmark_map.points[landmarks] - centres[landmark_map.anchor[landmarks]]
+    angle = np.arctan2(np.linalg.norm(np.cross(ray, base), axis=1), (ray * base).sum(1))
+    out = np.zeros(len(landmark_map.points))
+    np.maximum.at(out, landmarks, angle)
+    return out
+
+
+def _adjust(
+    landmark_map: LandmarkMap, rows: Ids, held: list[int], config: AdjustmentConfig, solver: BundleSolverConfig
+) -> Adjustment | None:
+    """Optimise the cameras and landmarks of some observations; write back what is better than before."""
+    rows = _well_posed(landmark_map, rows, config)
+    if len(rows) < 20:
+        return None
+    places, obs_camera = np.unique(landmark_map.obs_keyframe[rows], return_inverse=True)
+    landmarks, obs_point = np.unique(landmark_map.obs_landmark[rows], return_inverse=True)
+    if not np.isin(places, held).any():
+        held = [int(places[0])]
+    if np.isin(places, held).all():
+        return None
+    range_m, range_sigma_m = _ranges(landmark_map, rows, config)
+    problem = BundleProblem(
+        landmark_map.camera,
+        landmark_map.poses[places],
+        np.isin(places, held),
+        landmark_map.points[landmarks],
+        obs_camera,
+        obs_point,
+        landmark_map.obs_pixel[rows],
+        range_m,
+        range_sigma_m,
+    )
+    solution = solve_bundle(problem, solver)
+    if solution is None:
+        return Adjustment(False, np.nan, np.nan)
+    _write_back(landmark_map, problem, solution, places, landmarks, rows, config)
+    return Adjustment(True, solution.initial_error / len(rows), solution.final_error / len(rows))
+
+
+def _well_posed(landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig) -> Ids:
+    """Drop landmarks that are seen once, or from one direction only and without a depth."""
+    landmarks = landmark_map.obs_landmark[rows]
+    size = len(landmark_map.points)
+    seen = np.bincount(landmarks, minlength=size)
+    has_depth = np.bincount(landmarks[np.isfinite(landmark_map.obs_depth_m[rows])], minlength=size) > 0
+    wide = parallax_rad(landmark_map, rows) > np.deg2rad(config.min_parallax_deg)
+    return rows[((seen >= 2) & (has_depth | wide))[landmarks]]
+
+
+def _ranges(
+    landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Turn the front end's depths into distances along the line of sight, scaled by their keyframe's log-scale."""
+    camera, keyframes = landmark_map.camera, landmark_map.keyframes
+    place = landmark_map.obs_keyframe[rows]
+    pixel, depth = landmark_map.obs_pixel[rows], landmark_map.obs_depth_m[rows]
+    stretch = np.sqrt(
+        1 + ((pixel[:, 0] - camera.cx) / camera.fx) ** 2 + ((pixel[:, 1] - camera.cy) / camera.fy) ** 2
+    )
+    scale = np.exp([k.log_scale for k in keyframes])[place]
+    shared = np.array([k.scale_sigma for k in keyframes])[place] ** 2
+    count = np.bincount(place[np.isfinite(depth)], minlength=len(keyframes))[place]
+    own = _relative_sigma(landmark_map, rows, config)
+    relative = np.sqrt(own**2 + count * shared)
+    range_m = depth * stretch * scale
+    return range_m, relative * range_m
+
+
+def _relative_sigma(landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig) -> Float[np.ndarray, " m"]:
+    with np.errstate(invalid="ignore"):
+        relative = landmark_map.obs_depth_sigma_m[rows] / landmark_map.obs_depth_m[rows]
+    return np.hypot(relative * config.depth_sigma_factor, config.depth_sigma_floor)
+
+
+def _log_ratios(
+    landmark_map: LandmarkMap, place: int, config: AdjustmentConfig
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return log(landmark depth / front-end depth) over what a keyframe sees, and the weights of these."""
+    rows = landmark_map.rows_of_keyframes([place])
+    rows = rows[np.isfinite(landmark_map.obs_depth_m[rows])]
+    landmarks = landmark_map.obs_landmark[rows]
+    T = landmark_map.keyframes[place].T_world_cam
+    z = (landmark_map.points[landmarks] - T[:3, 3]) @ T[:3, 2]
+    own = _relative_sigma(landmark_map, rows, config)
+    # A landmark that still rests on this very depth says nothing about its scale.
+    triangulated = landmark_map.sigma_log[landmarks] < 0.5 * np.maximum(own, 0.02)
+    keep = (z > 1e-3) & triangulated
+    ratio = np.log(z[keep] / landmark_map.obs_depth_m[rows][keep])
+    return ratio, 1 / (own[keep] ** 2 + landmark_map.sigma_log[landmarks][keep] ** 2)
+
+
+def _write_back(
+    landmark_map: LandmarkMap,
+    problem: BundleProblem,
+    solution: BundleSolution,
+    places: Ids,
+    landmarks: Ids,
+    rows: Ids,
+    config: AdjustmentConfig,
+) -> None:
+    """Take over the solution, mark observations that do not fit it, and say how sure each depth is now."""
+    for i, place in enumerate(places.tolist()):
+        if not problem.held[i]:
+            landmark_map.keyframes[place].T_world_cam = solution.T_world_cam[i]
+    landmark_map.points[landmarks] = solution.points
+    camera = problem.camera
+    T = solution.T_world_cam[problem.obs_camera]
+    P = np.einsum("nji,nj->ni", T[:, :3, :3], solution.points[problem.obs_point] - T[:, :3, 3])
+    z = np.maximum(P[:, 2], 1e-3)
+    uv = np.stack([camera.fx * P[:, 0] / z + camera.cx, camera.fy * P[:, 1] / z + camera.cy], 1)
+    limit = config.outlier_px * max(camera.width / 640, 0.5)
+    bad = (np.linalg.norm(uv - problem.obs_pixel, axis=1) > limit) | (P[:, 2] <= 1e-3)
+    landmark_map.obs_good[rows[bad]] = False
+    _update_sigma(landmark_map, problem, solution, landmarks, P, ~bad, config)
+
+
+def _update_sigma(
+    landmark_map: LandmarkMap,
+    problem: BundleProblem,
+    solution: BundleSolution,
+    landmarks: Ids,
+    P: Float[np.ndarray, "m 3"],
+    good: np.ndarray,
+    config: AdjustmentConfig,
+) -> None:
+    """Add up what each observation says of a landmark's log depth: how far its pixel moves with it."""
+    centres = landmark_map.poses[landmark_map.anchor[landmarks], :3, 3]
+    along = (solution.points - centres)[problem.obs_point]
+    R = solution.T_world_cam[problem.obs_camera][:, :3, :3]
+    moved = np.einsum(
+        "nij,nj->ni", projection_jacobian(P, problem.camera), np.einsum("nji,nj->ni", R, along)
+    )
+    sigma_px = config.solver.sigma_px * max(problem.camera.width / 640, 0.4)
+    with np.errstate(invalid="ignore"):
+        prior = (problem.obs_range_m / problem.obs_range_sigma_m) ** 2
+    information = np.where(good, (moved**2).sum(1) / sigma_px**2 + np.where(np.isfinite(prior), prior, 0), 0)
+    total = np.bincount(problem.obs_point, information, minlength=len(landmarks))
+    landmark_map.sigma_log[landmarks] = np.clip(1 / np.sqrt(np.maximum(total, 1e-6)), 0.003, 1.0)
+
+
+def _best_observed(landmark_map: LandmarkMap, rows: Ids, largest: int) -> Ids:
+    """Keep the landmarks with most observations until their observations fill the budget."""
+    landmarks = landmark_map.obs_landmark[rows]
+    seen = np.bincount(landmarks, minlength=len(landmark_map.points))
+    order = np.argsort(-seen, kind="stable")
+    keep = np.zeros(len(seen), bool)
+    keep[order[np.cumsum(seen[order]) <= largest]] = True
+    return rows[keep[landmarks]]

@@ -1,0 +1,234 @@
+"""The map: landmarks, keyframes and which keyframe saw which landmark where, as growing numpy columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from remov3r.camera import Camera
+from remov3r.types import Pose
+
+Ids = Int[np.ndarray, " n"]
+
+
+class Column:
+    """A numpy array that grows along its first axis by doubling."""
+
+    def __init__(self, dtype: type, *shape: int) -> None:
+        self._data = np.zeros((256, *shape), dtype)
+        self._length = 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add rows at the end."""
+        end = self._length + len(rows)
+        if end > len(self._data):
+            grown = np.zeros((max(end, 2 * len(self._data)), *self._data.shape[1:]), self._data.dtype)
+            grown[: self._length] = self._data[: self._length]
+            self._data = grown
+        self._data[self._length : end] = rows
+        self._length = end
+
+    @property
+    def array(self) -> np.ndarray:
+        """The rows so far; a view that is valid until the next append."""
+        return self._data[: self._length]
+
+
+@dataclass
+class MapKeyframe:
+    """A keyframe of the map.
+
+    Attributes:
+        observations: its rows in the observation columns.
+        descriptors: one for each of these rows.
+        log_scale: logarithm of landmark depth over front-end depth, as estimated last.
+        scale_sigma: how far the front end's depth of a whole frame may be off, as a logarithm.
+        submap: keyframes of different submaps have no trustworthy pose between them.
+    """
+
+    frame_index: int
+    T_world_cam: Pose
+    observations: slice
+    descriptors: UInt8[np.ndarray, "n 128"]
+    thumbnail: Float[np.ndarray, " t"]
+    scale_sigma: float
+    submap: int
+    log_scale: float = 0.0
+
+
+@dataclass
+class LandmarkMap:
+    """Struct of arrays: landmark i is row i of the landmark columns; a keyframe is its place in `keyframes`.
+
+    Landmark columns:
+        points: in the world frame, metres.
+        anchor: the keyframe that saw it first, on whose line of sight the depth is uncertain.
+        sigma_log: standard deviation of the logarithm of the depth from the anchor.
+        merged_into: its own number, or that of the landmark it was found to be.
+    Observation columns:
+        keyframe, landmark, pixel, depth_m (the front end's; NaN = none), depth_sigma_m, good.
+    """
+
+    camera: Camera
+    keyframes: list[MapKeyframe] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._points = Column(np.float64, 3)
+        self._anchor = Column(np.int64)
+        self._sigma_log = Column(np.float64)
+        self._merged_into = Column(np.int64)
+        self._obs_keyframe = Column(np.int64)
+        self._obs_landmark = Column(np.int64)
+        self._obs_pixel = Column(np.float64, 2)
+        self._obs_depth_m = Column(np.float64)
+        self._obs_depth_sigma_m = Column(np.float64)
+        self._obs_good = Column(np.bool_)
+
+    @property
+    def points(self) -> Float[np.ndarray, "l 3"]:
+        """Landmark positions in the world frame."""
+        return self._points.array
+
+    @property
+    def anchor(self) -> Ids:
+        """Keyframe that saw each landmark first."""
+        return self._anchor.array
+
+    @property
+    def sigma_log(self) -> Float[np.ndarray, " l"]:
+        """Standard deviation of each landmark's log depth."""
+        return self._sigma_log.array
+
+    @property
+    def obs_keyframe(self) -> Ids:
+        """Keyframe of each observation."""
+        return self._obs_keyframe.array
+
+    @property
+    def obs_landmark(self) -> Ids:
+        """Landmark of each observation."""
+        return self._obs_landmark.array
+
+    @property
+    def obs_pixel(self) -> Float[np.ndarray, "m 2"]:
+        """Pixel of each observation."""
+        return self._obs_pixel.array
+
+    @property
+    def obs_depth_m(self) -> Float[np.ndarray, " m"]:
+        """The front end's z-depth at each observation; NaN where it has none."""
+        return self._obs_depth_m.array
+
+    @property
+    def obs_depth_sigma_m(self) -> Float[np.ndarray, " m"]:
+        """Standard deviation of that depth."""
+        return self._obs_depth_sigma_m.array
+
+    @property
+    def obs_good(self) -> np.ndarray:
+        """Which observations have not been found to be wrong."""
+        return self._obs_good.array
+
+    @property
+    def poses(self) -> Float[np.ndarray, "k 4 4"]:
+        """T_world_cam of all keyframes."""
+        return np.stack([k.T_world_cam for k in self.keyframes])
+
+    def add_landmarks(
+        self,
+        points: Float[np.ndarray, "n 3"],
+        anchor: int,
+        sigma_log: Float[np.ndarray, " n"],
+    ) -> Ids:
+        """Add landmarks first seen by keyframe `anchor`; return their numbers."""
+        first = len(self.points)
+        ids = np.arange(first, first + len(points))
+        self._points.append(points)
+        self._anchor.append(np.full(len(points), anchor))
+        self._sigma_log.append(sigma_log)
+        self._merged_into.append(ids)
+        return ids
+
+    def add_keyframe(
+        self,
+        frame_index: int,
+        T_world_cam: Pose,
+        landmarks: Ids,
+        pixels: Float[np.ndarray, "n 2"],
+        depth_m: Float[np.ndarray, " n"],
+        depth_sigma_m: Float[np.ndarray, " n"],
+        descriptors: UInt8[np.ndarray, "n 128"],
+        thumbnail: Float[np.ndarray, " t"],
+        scale_sigma: float,
+        submap: int,
+    ) -> int:
+        """Add a keyframe with all that it sees; return its place."""
+        place, first = len(self.keyframes), len(self.obs_keyframe)
+        self._obs_keyframe.append(np.full(len(landmarks), place))
+        self._obs_landmark.append(landmarks)
+        self._obs_pixel.append(pixels)
+        self._obs_depth_m.append(depth_m)
+        self._obs_depth_sigma_m.append(depth_sigma_m)
+        self._obs_good.append(np.ones(len(landmarks), bool))
+        rows = slice(first, first + len(landmarks))
+        self.keyframes.append(
+            MapKeyframe(frame_index, T_world_cam, rows, descriptors, thumbnail, scale_sigma, submap)
+        )
+        return place
+
+    def canonical(self, landmarks: Ids) -> Ids:
+        """Return the landmarks that these have been merged into (themselves where they have not)."""
+        table = self._merged_into.array
+        out = table[landmarks]
+        while not np.array_equal(table[out], out):
+            out = table[out]
+        return out
+
+    def merge(self, duplicate: Ids, original: Ids) -> None:
+        """Declare landmarks to be the same as others; observations move over, two by one keyframe become one."""
+        duplicate, original = self.canonical(duplicate), self.canonical(original)
+        for a, b in zip(duplicate.tolist(), original.tolist()):
+            a, b = int(self.canonical(np.array([a]))[0]), int(self.canonical(np.array([b]))[0])
+            self._merged_into.array[max(a, b)] = min(a, b)
+        self.obs_landmark[:] = self.canonical(self.obs_landmark)
+        # A keyframe that now sees one landmark twice keeps the first of the two.
+        key = self.obs_keyframe * (len(self.points) + 1) + self.obs_landmark
+        _, first = np.unique(key, return_index=True)
+        repeated = np.ones(len(key), bool)
+        repeated[first] = False
+        self.obs_good[repeated] = False
+
+    def rescale(self, factor: float) -> None:
+        """Multiply all lengths of the map, about the world's origin."""
+        self.points[:] *= factor
+        for keyframe in self.keyframes:
+            T = keyframe.T_world_cam.copy()
+            T[:3, 3] *= factor
+            keyframe.T_world_cam = T
+            keyframe.log_scale += float(np.log(factor))
+
+    def places_of(self, frame_index: int) -> list[int]:
+        """Return the place of the keyframe made of a frame, as a list of none or one."""
+        return [i for i, k in enumerate(self.keyframes) if k.frame_index == frame_index]
+
+    def rows_of_keyframes(self, places: list[int]) -> Ids:
+        """Return the good observation rows of some keyframes, in order."""
+        if not places:
+            return np.empty(0, int)
+        rows = np.concatenate(
+            [np.arange(k.observations.start, k.observations.stop) for k in (self.keyframes[p] for p in places)]
+        )
+        return rows[self.obs_good[rows]]
+
+    def rows_of_landmarks(self, landmarks: Ids) -> Ids:
+        """Return the good observation rows of some landmarks, in order."""
+        wanted = np.zeros(len(self.points), bool)
+        wanted[landmarks] = True
+        return np.flatnonzero(wanted[self.obs_landmark] & self.obs_good)
+
+    def spread(self, landmarks: Ids) -> Float[np.ndarray, "n 3"]:
+        """Return one standard deviation of each landmark's position, as a vector along its anchor's line of sight."""
+        centres = self.poses[self.anchor[landmarks], :3, 3]
+        return (self.points[landmarks] - centres) * self.sigma_log[landmarks][:, None]

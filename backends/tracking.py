@@ -1,0 +1,182 @@
+"""Follow landmarks from frame to frame and measure the camera's pose from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int
+from pydantic import Field
+
+from remov3r.backends.features import FeatureConfig, Gray, track_points
+from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.pose_solver import (
+    PoseSolution,
+    PoseSolverConfig,
+    reprojection,
+    rotation_exp,
+    solve_pose,
+)
+from remov3r.config import Config
+from remov3r.types import Pose
+
+Pixels = Float[np.ndarray, "n 2"]
+Ids = Int[np.ndarray, " n"]
+
+
+class TrackerConfig(Config):
+    """Tracking of one frame."""
+
+    features: FeatureConfig = FeatureConfig()
+    pose: PoseSolverConfig = PoseSolverConfig()
+    min_inliers: int = Field(15, ge=6)
+    min_inlier_ratio: float = Field(0.3, gt=0, lt=1)
+    from_keyframe: bool = True
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Landmarks followed in the current frame, and where they are in it."""
+
+    landmarks: Ids
+    pixels: Pixels
+
+    def kept(self, keep: np.ndarray) -> Tracks:
+        """Return some of them."""
+        return Tracks(self.landmarks[keep], self.pixels[keep])
+
+
+NO_TRACKS = Tracks(np.empty(0, int), np.empty((0, 2)))
+
+
+class Tracker:
+    """Holds the last image, the last keyframe's image and what is being followed."""
+
+    def __init__(self, landmark_map: LandmarkMap, config: TrackerConfig) -> None:
+        self.tracks = NO_TRACKS
+        self._map, self._config = landmark_map, config
+        self._gray: Gray | None = None
+        self._key_gray: Gray | None = None
+        self._key_tracks = NO_TRACKS
+
+    def restart(self, gray: Gray, tracks: Tracks, is_keyframe: bool) -> None:
+        """Follow these from now on."""
+        self._gray, self.tracks = gray, tracks
+        self._key_gray, self._key_tracks = (gray, tracks) if is_keyframe else (None, NO_TRACKS)
+
+    def track(self, gray: Gray, T_world_last: Pose, guesses: list[Pose]) -> PoseSolution | None:
+        """Measure the pose of the next frame; None when too few landmarks agree on one.
+
+        After a failure the last good image and its points stay: a dark or torn frame is simply skipped.
+
+        Args:
+            guesses: poses the camera may have now; the one whose images fit best starts the search.
+        """
+        previous, config = self._gray, self._config
+        if previous is None or len(self.tracks.landmarks) < config.min_inliers:
+            return None
+        expected, guesses = self._expected(previous, gray, T_world_last, guesses)
+        pixels, ok = track_points(previous, gray, self.tracks.pixels, expected, config.features)
+        tracks = Tracks(self.tracks.landmarks[ok], pixels[ok])
+        if config.from_keyframe:
+            tracks = self._anchored(gray, tracks)
+        if len(tracks.landmarks) < config.min_inliers:
+            return None
+        points, spread = self._map.points[tracks.landmarks], self._map.spread(tracks.landmarks)
+        solution = solve_pose(guesses, points, spread, tracks.pixels, self._map.camera, config.pose)
+        if solution is None:
+            return None
+        count = int(solution.inliers.sum())
+        if count < config.min_inliers or count < config.min_inlier_ratio * len(tracks.landmarks):
+            return None
+        self._gray, self.tracks = gray, tracks.kept(solution.inliers)
+        return solution
+
+    def motion_px(self) -> float:
+        """How far the followed points have moved since the keyframe (median); infinite without a keyframe."""
+        _, here, there = np.intersect1d(
+            self.tracks.landmarks, self._key_tracks.landmarks, assume_unique=True, return_indices=True
+        )
+        if len(here) == 0:
+            return float("inf")
+        return float(np.median(np.linalg.norm(self.tracks.pixels[here] - self._key_tracks.pixels[there], axis=1)))
+
+    def _expected(
+        self, previous: Gray, gray: Gray, T_world_last: Pose, guesses: list[Pose]
+    ) -> tuple[Pixels, list[Pose]]:
+        """Choose among the guesses, no motion, and the turn that the whole image suggests."""
+        camera, tracks = self._map.camera, self.tracks
+        points = self._map.points[tracks.landmarks]
+        candidates = [*guesses, T_world_last, T_world_last @ _turn(previous, gray, camera.fx)]
+        before = reprojection(T_world_last, points, np.zeros((1, 2)), camera)[0]
+        scorer = _PhotometricScore(previous, gray, tracks.pixels)
+        flows = [
+            _sane(reprojection(T, points, np.zeros((1, 2)), camera)[0] - before, gray.shape[1])
+            for T in candidates
+        ]
+        order = np.argsort([scorer(tracks.pixels + flow) for flow in flows], kind="stable")
+        best = int(order[0])
+        return tracks.pixels + flows[best], [candidates[best]]
+
+    def _anchored(self, gray: Gray, tracks: Tracks) -> Tracks:
+        """Align the points of the keyframe with its own image, so that errors do not add up over frames."""
+        if self._key_gray is None or len(tracks.landmarks) == 0:
+            return tracks
+        _, here, there = np.intersect1d(
+            tracks.landmarks, self._key_tracks.landmarks, assume_unique=True, return_indices=True
+        )
+        if len(here) == 0:
+            return tracks
+        start = self._key_tracks.pixels[there].astype(np.float32)[:, None]
+        guess = tracks.pixels[here].astype(np.float32)[:, None].copy()
+        size = (self._config.features.klt_window_px,) * 2
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.005)
+        found, ok, _ = cv2.calcOpticalFlowPyrLK(
+            self._key_gray, gray, start, guess, winSize=size, maxLevel=0, criteria=criteria,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )  # fmt: skip
+        moved = np.linalg.norm(found[:, 0] - tracks.pixels[here], axis=1)
+        accept = (ok[:, 0] == 1) & (moved < 1.0)
+        pixels = tracks.pixels.copy()
+        pixels[here[accept]] = found[accept, 0]
+        return Tracks(tracks.landmarks, pixels)
+
+
+class _PhotometricScore:
+    """Mean difference of small, brightness-free patches in images of a quarter of the size."""
+
+    def __init__(self, previous: Gray, gray: Gray, pixels: Pixels) -> None:
+        self._previous, self._gray = (
+            cv2.resize(g, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for g in (previous, gray)
+        )
+        self._reference = self._patches(self._previous, pixels)
+
+    def __call__(self, pixels: Pixels) -> float:
+        return float(np.abs(self._patches(self._gray, pixels) - self._reference).mean())
+
+    @staticmethod
+    def _patches(small: Gray, pixels: Pixels) -> Float[np.ndarray, "n 9"]:
+        dx, dy = (a.ravel() for a in np.meshgrid([-2, 0, 2], [-2, 0, 2]))
+        x = ((pixels[:, :1] + 0.5) / 4 - 0.5 + dx).astype(np.float32)
+        y = ((pixels[:, 1:] + 0.5) / 4 - 0.5 + dy).astype(np.float32)
+        # OpenCV's remap refuses more than 32767 rows; a few hundred points never come near.
+        patch = cv2.remap(small, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        return patch - patch.mean(1, keepdims=True)
+
+
+def _turn(previous: Gray, gray: Gray, fx: float) -> Pose:
+    """Turn the camera as the shift between the two whole images suggests."""
+    small = [cv2.resize(g, (80, 60), interpolation=cv2.INTER_AREA).astype(np.float32) for g in (previous, gray)]
+    (dx, dy), _ = cv2.phaseCorrelate(small[0], small[1], cv2.createHanningWindow((80, 60), cv2.CV_32F))
+    scale_x, scale_y = gray.shape[1] / 80, gray.shape[0] / 60
+    T = np.eye(4)
+    # The image moves right when the camera turns left (about y, which points down).
+    T[:3, :3] = rotation_exp(np.array([dy * scale_y / fx, -dx * scale_x / fx, 0.0]))
+    return T if np.isfinite(T).all() else np.eye(4)
+
+
+def _sane(flow: Pixels, width: int) -> Pixels:
+    """No flow for points that a wrong guess throws out of the picture."""
+    wild = ~(np.abs(flow).max(1) < width / 2)
+    return np.where(wild[:, None], 0.0, flow)
