@@ -1,4 +1,4 @@
-"""Causal self-attention over a sliding window, whole clips at once or one token at a time with the same result.
+"""Causal self-attention over a sliding window, whole clips at once or token by token, with one result.
 
 Position enters as a learned bias per lag (how many tokens back), so a stream of any length stays within what
 was trained, and the caches hold at most the longest lag.
@@ -30,7 +30,7 @@ class KeyValueCache:
 
 
 class CausalStack(nn.Module):
-    """Blocks in which a token sees the last `max_lag` tokens, itself included, and a memory token if there is one."""
+    """Blocks in which a token sees itself, the `max_lag` - 1 before it, and a memory token if any."""
 
     def __init__(self, dim: int, depth: int, heads: int, mlp_ratio: int, max_lag: int, memory: bool) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class CausalStack(nn.Module):
         self.memory_D = nn.Parameter(torch.randn(dim) * 0.02) if memory else None
 
     def forward(self, x_BTD: Tensor, lag_BTT: Tensor) -> Tensor:
-        """Run whole clips; `lag_BTT[b, i, j]` is how far token j lies behind token i, HIDDEN if i must not see it."""
+        """Run whole clips; `lag_BTT[b, i, j]` is how far token j lies behind token i, or HIDDEN from it."""
         hidden_BTT = (lag_BTT < 0) | (lag_BTT >= self.max_lag)
         bias = self.lag_bias_HL[:, lag_BTT.clamp(0, self.max_lag - 1)].transpose(0, 1)
         bias = bias.masked_fill(hidden_BTT[:, None], float("-inf"))
@@ -68,7 +68,7 @@ class CausalStack(nn.Module):
         return KeyValueCache(tuple(keys), tuple(values))
 
     def step(self, x_B1D: Tensor, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
-        """Run one more token; returns its output and the cache with it, the oldest token dropped when full."""
+        """Run one more token; returns its output and the cache with it, without the oldest when full."""
         remembered = 0 if self.memory_D is None else 1
         seen = min(max(len(cache) - remembered, 0) + 1, self.max_lag)
         bias_HM = self.lag_bias_HL[:, :seen].flip(1)

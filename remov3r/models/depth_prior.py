@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from remov3r.config import Config
 from remov3r.models.attention import SelfBlock
-from remov3r.models.decoder import ResidualConv, UpStep
+from remov3r.models.decoder import UpStep
 from remov3r.models.encoder import FEATURE_CHANNELS, EncoderFeatures
 from remov3r.models.rays import ray_code, ray_map
 
@@ -33,8 +33,8 @@ class DepthPriorConfig(Config):
         initial_depth_m: canonical depth before any training.
     """
 
-    context_dim: int = 160
-    context_heads: int = 5
+    context_dim: int = 192
+    context_heads: int = 3
     channels: tuple[int, int, int] = (96, 56, 32)
     canonical_focal_px: float = 230.0
     initial_depth_m: float = 2.0
@@ -55,7 +55,6 @@ class DepthPrior(nn.Module):
         self.up16 = UpStep(config.context_dim, c16 + 2, d16)
         self.up8 = UpStep(d16, c8 + 2, d8)
         self.up4 = UpStep(d8, c4 + 2, d4)
-        self.refine = ResidualConv(d4)
         self.out = nn.Conv2d(d4, 4, 3, padding=1)
         nn.init.normal_(self.out.weight, std=1e-2)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
@@ -69,14 +68,14 @@ class DepthPrior(nn.Module):
             return torch.cat([x, ray_map(K_B33, x.shape[2], x.shape[3], stride).to(x.dtype)], 1)
 
         x_BDhw = self.project(features.s32)
-        size = x_BDhw.shape[2:]
-        code_BND = ray_code(ray_map(K_B33, *size, 32), self.config.context_dim)
+        h, w = x_BDhw.shape[2:]
+        code_BND = ray_code(ray_map(K_B33, h, w, 32), self.config.context_dim)
         tokens_BND = self.context(x_BDhw.flatten(2).transpose(1, 2) + code_BND)
         tokens_BND = self.context_norm(tokens_BND)
-        x = tokens_BND.transpose(1, 2).unflatten(2, size)
+        x = tokens_BND.transpose(1, 2).reshape(x_BDhw.shape)
         x = self.up16(x, with_rays(features.s16, 16))
         x = self.up8(x, with_rays(features.s8, 8))
-        x = self.refine(self.up4(x, with_rays(features.s4, 4)))
+        x = self.up4(x, with_rays(features.s4, 4))
         shape_Bhw = F.pixel_shuffle(self.out(F.relu(x)), 2)[:, 0].float()
         scale_B = self.scale(tokens_BND.mean(1)).float()
         return (shape_Bhw + scale_B[..., None]).clamp(*LOG_DEPTH_RANGE)

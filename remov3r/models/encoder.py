@@ -29,6 +29,7 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 FEATURE_STAGES = (1, 2, 4, 6)
+FEATURE_SPREAD = (6.0, 6.0, 4.0, 2.0)  # standard deviation on photographs, with the ImageNet weights
 FEATURE_CHANNELS = tuple(STAGES[s][4] for s in FEATURE_STAGES)
 BATCH_NORM_EPS = 1e-3
 
@@ -45,7 +46,7 @@ class EncoderConfig(Config):
 
 @dataclass(frozen=True)
 class EncoderFeatures:
-    """Feature maps B C H/s W/s at strides s = 4, 8, 16, 32."""
+    """Feature maps B C H/s W/s at strides s = 4, 8, 16, 32, scaled to a spread of about 1."""
 
     s4: Tensor
     s8: Tensor
@@ -119,7 +120,7 @@ class Encoder(nn.Module):
                 x = stage(x)
             if i in FEATURE_STAGES:
                 maps.append(x)
-        return EncoderFeatures(*maps)
+        return EncoderFeatures(*(x / s for x, s in zip(maps, FEATURE_SPREAD, strict=True)))
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Load the published EfficientNet-Lite0 weights, batch norm folded in.

@@ -21,7 +21,7 @@ class FusionConfig(Config):
 
     dim: int = 192
     depth: int = 2
-    heads: int = 6
+    heads: int = 3
     mlp_ratio: int = 2
 
 

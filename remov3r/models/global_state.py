@@ -1,6 +1,6 @@
-"""Global state: causal attention over the keyframes and a learned memory, read out as T_world_key (paper 3.1.3 III).
+"""Global state: causal attention over keyframes and a memory, read out as T_world_key (paper 3.1.3 III).
 
-Shapes: B batch, T frames, D channels of the pose embedding. The world is the first keyframe: exactly identity.
+Shapes: B batch, T frames, D channels of the pose embedding. The first keyframe is exactly identity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class GlobalStateConfig(Config):
     """
 
     depth: int = 2
-    heads: int = 6
+    heads: int = 3
     mlp_ratio: int = 2
     hidden: int = 256
     max_keyframes: int = 64

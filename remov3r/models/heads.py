@@ -33,7 +33,7 @@ class HeadsConfig(Config):
 
 @dataclass(frozen=True)
 class DenseOutput:
-    """Refined log canonical depth B h w, confidences B h w, offsets of the points from rays × depth B h w 3."""
+    """Refined log canonical depth B h w, confidences B h w, offsets of points from their rays B h w 3."""
 
     log_depth: Tensor
     depth_confidence: Tensor
@@ -60,8 +60,8 @@ class DenseHeads(nn.Module):
 
     def forward(self, scf_BND: Tensor, features: EncoderFeatures, log_prior_Bhw: Tensor) -> DenseOutput:
         """Refine the prior's log canonical depth."""
-        size = features.s16.shape[2:]
-        scf_BDhw = scf_BND.transpose(1, 2).unflatten(2, size).to(features.s16.dtype)
+        h, w = features.s16.shape[2:]
+        scf_BDhw = scf_BND.transpose(1, 2).reshape(len(scf_BND), -1, h, w).to(features.s16.dtype)
         x = self.reassemble(torch.cat([scf_BDhw, features.s16], 1))
         x = self.up8(x, features.s8)
         prior_B4hw = F.pixel_unshuffle(log_prior_Bhw[:, None].detach(), 2).to(features.s4.dtype)
@@ -87,6 +87,6 @@ def confidence(logit: Tensor) -> Tensor:
 
 def points_on_rays(depth_m_Bhw: Tensor, ray_offset_Bhw3: Tensor, K_B33: Tensor) -> Tensor:
     """Place the points, B h w 3, on or near the rays of their pixels."""
-    rays_B2hw = ray_map(K_B33, *depth_m_Bhw.shape[1:], 2)
+    rays_B2hw = ray_map(K_B33, depth_m_Bhw.shape[1], depth_m_Bhw.shape[2], 2)
     rays_Bhw3 = F.pad(rays_B2hw.permute(0, 2, 3, 1), (0, 1), value=1.0)
     return depth_m_Bhw[..., None] * (rays_Bhw3 + ray_offset_Bhw3)

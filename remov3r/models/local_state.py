@@ -20,14 +20,14 @@ class LocalStateConfig(Config):
     """Local state."""
 
     depth: int = 2
-    heads: int = 6
+    heads: int = 3
     mlp_ratio: int = 2
     hidden: int = 256
 
 
 @dataclass(frozen=True)
 class LocalCache:
-    """What streaming keeps of the open window: its keyframe's embedding and the attention's keys and values."""
+    """What streaming keeps of the open window: its keyframe's embedding and the keys and values."""
 
     keyframe_B1D: Tensor
     attention: KeyValueCache

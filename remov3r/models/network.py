@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -63,7 +62,7 @@ class DepthOutput:
 
 @dataclass(frozen=True)
 class ClipOutput:
-    """Everything about clips; `keyframe_index` counts within the clip, `T_world_key` is of the frame's keyframe."""
+    """Everything about clips; `keyframe_index` counts within the clip, `T_world_key` is the keyframe's."""
 
     prior_depth_m: Float[Tensor, "b t h w"]
     depth_m: Float[Tensor, "b t h w"]
@@ -145,28 +144,23 @@ class Remov3rNetwork(nn.Module):
         Raises:
             ShapeError: the size is not a multiple of 32, or the keyframes are not in order.
         """
-        clips = rgb_BT3HW.shape[:2]
+        B, T = rgb_BT3HW.shape[:2]
         features = self.encode(rgb_BT3HW.flatten(0, 1), K_BT33.flatten(0, 1))
         dense = self.dense(features)
-        embedding_BTD = features.pose_embedding_BD.unflatten(0, clips)
+        size = dense.depth_m.shape[1:]
+        embedding_BTD = features.pose_embedding_BD.view(B, T, -1)
         if keyframe_index_BT is None:
             keyframe_index_BT = select_keyframes(embedding_BTD, self.config.keyframes)
         else:
             keyframe_index_BT = checked_keyframes(keyframe_index_BT, self.config.keyframes)
         return ClipOutput(
-            *(x.unflatten(0, clips) for x in _fields(dense)),
+            prior_depth_m=dense.prior_depth_m.view(B, T, *size),
+            depth_m=dense.depth_m.view(B, T, *size),
+            depth_confidence=dense.depth_confidence.view(B, T, *size),
+            points_cam=dense.points_cam.view(B, T, *size, 3),
+            points_confidence=dense.points_confidence.view(B, T, *size),
             pose_embedding=embedding_BTD,
             keyframe_index=keyframe_index_BT,
             T_key_cam=self.local_state(embedding_BTD, keyframe_index_BT),
             T_world_key=self.global_state(embedding_BTD, keyframe_index_BT),
         )
-
-
-def _fields(dense: DepthOutput) -> tuple[Tensor, ...]:
-    return (
-        dense.prior_depth_m,
-        dense.depth_m,
-        dense.depth_confidence,
-        dense.points_cam,
-        dense.points_confidence,
-    )

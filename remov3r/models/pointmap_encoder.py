@@ -21,7 +21,7 @@ class PointmapEncoderConfig(Config):
 
     dim: int = 128
     depth: int = 2
-    heads: int = 4
+    heads: int = 2
     mlp_ratio: int = 3
 
 
@@ -52,7 +52,7 @@ class PointmapEncoder(nn.Module):
 
 
 def compressed_points(depth_m_Bhw: Tensor, rays_B2hw: Tensor) -> Tensor:
-    """Unproject, then shorten each point to the logarithm of its distance, so that far points stay in range."""
+    """Unproject, then shorten each point to the logarithm of its distance, which keeps far ones in range."""
     points_B3hw = torch.cat([rays_B2hw, torch.ones_like(rays_B2hw[:, :1])], 1) * depth_m_Bhw[:, None]
-    distance_B1hw = points_B3hw.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    distance_B1hw = points_B3hw.square().sum(1, keepdim=True).sqrt().clamp(min=1e-6)
     return points_B3hw * (distance_B1hw.log1p() / distance_B1hw)

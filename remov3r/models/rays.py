@@ -1,4 +1,4 @@
-"""Viewing rays of feature maps and their sine-cosine code, the position code of every attention in the network.
+"""Viewing rays of feature maps and their sine-cosine code, the position code of attention over an image.
 
 Shapes: B batch, h w feature map size, D channels.
 """
