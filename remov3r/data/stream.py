@@ -43,27 +43,27 @@ class StreamedSource:
         Raises:
             DataError: a frame cannot be read, is of another size, or the first holds no valid depth.
         """
-        return _read_ahead(self._checked(), self._ahead)
-
-    def only(self, indices: Sequence[int]) -> StreamedSource:
-        """Return a source of the frames with these indices (in the sequence's own numbering, increasing)."""
-        return StreamedSource(self._sequence, indices, self._ahead)
-
-    def reference(self) -> Trajectory | None:
-        """Return the ground-truth trajectory of the whole sequence, or None where there is none."""
-        return self._sequence.reference()
-
-    def _checked(self) -> Iterator[Frame]:
-        for n, frame in enumerate(self._sequence.frames(self._indices)):
-            self._check_sizes(frame)
+        for n, frame in enumerate(self.frames(self._indices)):
             if frame.depth_m is not None and not frame.depth_m.any():
                 where = f"{self.name}, frame {frame.index}: the depth image holds no valid pixel"
                 if n == 0:
                     raise DataError(f"{where}, so there is nothing to start from; use --start to skip it")
                 logger.warning(where)
-            yield self._rectify(frame)
+            yield frame
 
-    def _check_sizes(self, frame: Frame) -> None:
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Deliver the frames with these indices (in the sequence's own numbering, increasing).
+
+        Raises:
+            DataError: a frame cannot be read or is of another size.
+        """
+        return _read_ahead(map(self._checked, self._sequence.frames(indices)), self._ahead)
+
+    def reference(self) -> Trajectory | None:
+        """Return the ground-truth trajectory of the whole sequence, or None where there is none."""
+        return self._sequence.reference()
+
+    def _checked(self, frame: Frame) -> Frame:
         expected = (self.camera.height, self.camera.width)
         images = {"image": frame.rgb, "depth": frame.depth_m}
         for what, image in images.items():
@@ -72,6 +72,7 @@ class StreamedSource:
                     f"{self.name}, frame {frame.index}: the {what} is {image.shape[1]}x{image.shape[0]}, "
                     f"all others are {expected[1]}x{expected[0]}"
                 )
+        return self._rectify(frame)
 
 
 class _Rectifier:

@@ -33,7 +33,7 @@ CAMERAS = {
 class TumSequence:
     """One sequence; frames are the colour images, depth and ground truth the nearest in time within 0.02 s.
 
-    With the sensor, images without depth near them are left out. A folder named after freiburg1, 2 or 3
+    With the sensor, images without depth near them are passed over. A folder named after freiburg1, 2 or 3
     brings its camera along.
 
     Raises:
@@ -43,15 +43,14 @@ class TumSequence:
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self.name = path.resolve().name
         times, files = _read_list(path / "rgb.txt")
-        self._depth_files: list[Path] | None = None
+        self._times, self._files = times, files
+        self._depth_files: list[Path | None] | None = None
         if options.sensor:
             depth_times, depth_files = _read_list(path / "depth.txt")
             near = nearest_in_time(times, depth_times, TOLERANCE_S)
             if not (near >= 0).any():
                 raise DataError(f"{path}: no depth within {TOLERANCE_S} s of any colour image")
-            self._depth_files = [depth_files[n] for n in near if n >= 0]
-            times, files = times[near >= 0], [f for f, n in zip(files, near) if n >= 0]
-        self._times, self._files = times, files
+            self._depth_files = [depth_files[n] if n >= 0 else None for n in near]
         height, width = read_rgb(files[0]).shape[:2]
         default = next((camera for key, camera in CAMERAS.items() if key in self.name), None)
         self.camera = camera_for(options.camera, default, width, height, str(path))
@@ -65,14 +64,16 @@ class TumSequence:
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Read the frames one after the other."""
-        return map(self._read, indices)
+        depth_files = self._depth_files
+        return (self._read(i) for i in indices if depth_files is None or depth_files[i] is not None)
 
     def reference(self) -> Trajectory | None:
         """Return groundtruth.txt at its own rate."""
         return self._truth
 
     def _read(self, index: int) -> Frame:
-        depth = None if self._depth_files is None else read_depth_m(self._depth_files[index], UNITS_PER_M)
+        depth_file = None if self._depth_files is None else self._depth_files[index]
+        depth = None if depth_file is None else read_depth_m(depth_file, UNITS_PER_M)
         known = self._truth is not None and self._truth_row[index] >= 0
         pose = self._truth.T_world_cam[self._truth_row[index]] if self._truth is not None and known else None
         rgb = read_rgb(self._files[index])
