@@ -130,7 +130,7 @@ def thinned(points_m: Points, voxel_m: float) -> Points:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Occupied cubes of space: their numbers in increasing order, mean points, and how many views saw them."""
+    """Occupied cubes of space: their numbers in increasing order, mean points, how many views saw them."""
 
     keys: Int[np.ndarray, " n"]
     means: Points

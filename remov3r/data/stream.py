@@ -55,8 +55,11 @@ class StreamedSource:
         """Deliver the frames with these indices (in the sequence's own numbering, increasing).
 
         Raises:
-            DataError: a frame cannot be read or is of another size.
+            DataError: there are not so many frames, or one cannot be read or is of another size.
         """
+        count = len(self._sequence)
+        if indices and indices[-1] >= count:
+            raise DataError(f"{self.name}: holds {count} frames, there is no frame {indices[-1]}")
         return _read_ahead(map(self._checked, self._sequence.frames(indices)), self._ahead)
 
     def reference(self) -> Trajectory | None:
