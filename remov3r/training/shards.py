@@ -55,6 +55,11 @@ class Clips:
         """Frames per clip."""
         return self.rgb.shape[1]
 
+    def cut(self, start: int, frames: int) -> Clips:
+        """Return the stretch of `frames` frames of each clip that begins at `start`."""
+        part = slice(start, start + frames)
+        return Clips(self.rgb[:, part], self.depth_mm[:, part], self.K[:, part], self.T_world_cam[:, part])
+
 
 def write_shard(path: Path, clips: Clips) -> None:
     """Write one shard so that a reader sees all of it or nothing.

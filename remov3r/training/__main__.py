@@ -1,0 +1,53 @@
+"""Command line of the training: `python -m remov3r.training --config train_lite --shards DIR --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train one stage; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m remov3r.training", description="Train the network.")
+    parser.add_argument("--config", default="train_lite", help="shipped name or TOML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument("--stage", choices=("depth", "clips"), default="depth")
+    parser.add_argument("--shards", type=Path, required=True, help="folder with one folder of shards per set")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
+    parser.add_argument(
+        "--time-budget", type=float, metavar="MIN", help="minutes, over which the rate decays"
+    )
+    parser.add_argument("--max-steps", type=int, help="steps, over which the rate decays")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--init", type=Path, help="checkpoint to take the weights from")
+    args = parser.parse_args(argv)
+    # worker processes import this module too: what is heavy is imported by the trainer alone
+    from remov3r.config import build, read_toml, with_overrides
+    from remov3r.errors import Remov3rError
+    from remov3r.training.config import TrainConfig
+    from remov3r.training.trainer import RunOptions, Trainer
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        config = build(TrainConfig, with_overrides(read_toml(args.config), args.set), args.config)
+        budget_s = None if args.time_budget is None else args.time_budget * 60
+        options = RunOptions(
+            args.shards.expanduser(),
+            args.out.expanduser(),
+            args.stage,
+            budget_s,
+            args.max_steps,
+            args.resume,
+            args.init,
+        )
+        Trainer(config, options).run()
+    except (Remov3rError, OSError) as error:
+        logging.getLogger(__name__).error("error: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
