@@ -28,7 +28,7 @@ class DepthwiseConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Both are depthwise convolutions themselves; the weight's has a group per image and channel."""
         x_BChw, weight_C1kk = ctx.saved_tensors
         (batch, channels, h, w), k = x_BChw.shape, weight_C1kk.shape[-1]

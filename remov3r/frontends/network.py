@@ -1,0 +1,161 @@
+"""The front end that the paper describes: a network that sees RGB alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import lru_cache
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from remov3r.camera import Camera
+from remov3r.config import Config
+from remov3r.errors import TrackingError
+from remov3r.geometry import from_quaternion_xyzw
+from remov3r.models.network import SIZE_MULTIPLE, DepthOutput
+from remov3r.models.streaming import StreamEstimate, StreamingNetwork
+from remov3r.models.weights import Weights, load_weights
+from remov3r.types import DensePrediction, Frame, FrameEstimate, Pose
+
+logger = logging.getLogger(__name__)
+
+
+class NetworkFrontEndConfig(Config):
+    """Network front end.
+
+    Attributes:
+        weights: name of shipped weights, or path of a .safetensors file with its card beside it.
+        input_pixels: about how many pixels the network is given.
+        precision: "bfloat16" is faster on CPUs that have it, and off by about 1 % in depth.
+    """
+
+    weights: str = "lite"
+    input_pixels: int = Field(256 * 192, ge=SIZE_MULTIPLE**2)
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class NetworkFrontEnd:
+    """Streams frames through the network; dense geometry on keyframes only. See `FrontEnd`."""
+
+    def __init__(self, config: NetworkFrontEndConfig | None = None, weights: Weights | None = None) -> None:
+        """Load the network.
+
+        Args:
+            weights: already loaded ones; those that the configuration names if None.
+        Raises:
+            DataError: the weights are missing or damaged.
+        """
+        self._config = config or NetworkFrontEndConfig()
+        weights = weights or load_weights(self._config.weights)
+        self._sigma_factor = weights.card.sigma_factor
+        self._stream = StreamingNetwork(weights.network)
+        self._frame: Frame | None = None
+        self._failed = False  # whether the network gave nothing usable for it
+        self._keyframe_index: int | None = None  # of the stream's open window
+        self._T_key_cam: Pose = np.eye(4)
+
+    def process(self, frame: Frame) -> FrameEstimate:
+        """Estimate one frame. Where the network fails, the last transform is repeated and a warning logged."""
+        self._frame = frame
+        camera = input_camera(frame.camera, self._config.input_pixels)
+        shrinks = camera.width * camera.height < frame.camera.width * frame.camera.height
+        rgb = cv2.resize(
+            frame.rgb,
+            (camera.width, camera.height),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        )
+        rgb_3HW = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
+        try:
+            with self._autocast():
+                estimate = self._stream.push(rgb_3HW, torch.from_numpy(camera.K).float())
+        except TrackingError as error:
+            logger.warning("frame %d: %s; its transform repeats the last one", frame.index, error)
+            return self._degraded(frame)
+        self._failed = False
+        return self._frame_estimate(frame, estimate)
+
+    def promote(self) -> FrameEstimate:
+        """Make the frame last processed a keyframe; its depth is all missing where the network failed.
+
+        Raises:
+            TrackingError: no frame has been processed.
+        """
+        if self._frame is None:
+            raise TrackingError("promote() needs a frame that went through process()")
+        if self._failed:
+            return self._blind_keyframe(self._frame)
+        with self._autocast():
+            return self._frame_estimate(self._frame, self._stream.promote())
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision == "bfloat16")
+
+    def _frame_estimate(self, frame: Frame, estimate: StreamEstimate) -> FrameEstimate:
+        if estimate.dense is not None:
+            self._keyframe_index = frame.index
+        assert self._keyframe_index is not None
+        self._T_key_cam = _matrix(estimate.T_key_cam)
+        return FrameEstimate(
+            frame.index,
+            self._keyframe_index,
+            self._T_key_cam,
+            None if estimate.dense is None else _matrix(estimate.T_world_key),
+            estimate.pose_embedding.float().numpy(),
+            dense=None if estimate.dense is None else self._dense(frame, estimate.dense),
+        )
+
+    def _dense(self, frame: Frame, dense: DepthOutput) -> DensePrediction:
+        depth_m, confidence = dense.depth_m[0].numpy(), dense.depth_confidence[0].numpy()
+        points, points_confidence = dense.points_cam[0].numpy(), dense.points_confidence[0].numpy()
+        valid = np.isfinite(depth_m + confidence + points.sum(-1) + points_confidence) & (confidence > 0)
+        if not valid.all():
+            logger.warning("frame %d: %d depths are not finite; left out", frame.index, (~valid).sum())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sigma_m = self._sigma_factor * depth_m / confidence
+        return DensePrediction(
+            frame.camera.resized(depth_m.shape[1], depth_m.shape[0]),
+            np.where(valid, depth_m, 0).astype(np.float32),
+            np.where(valid, confidence, 0).astype(np.float32),
+            np.where(valid[..., None], points, 0).astype(np.float32),
+            np.where(valid, points_confidence, 0).astype(np.float32),
+            np.where(valid, sigma_m, np.inf).astype(np.float32),
+        )
+
+    def _degraded(self, frame: Frame) -> FrameEstimate:
+        self._failed = True
+        if self._keyframe_index is None:
+            return self._blind_keyframe(frame)
+        return FrameEstimate(frame.index, self._keyframe_index, self._T_key_cam)
+
+    def _blind_keyframe(self, frame: Frame) -> FrameEstimate:
+        camera = input_camera(frame.camera, self._config.input_pixels)
+        camera = frame.camera.resized(camera.width // 2, camera.height // 2)
+        size = (camera.height, camera.width)
+        none, points = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
+        blind = DensePrediction(camera, none, none, points, none, np.full(size, np.inf, np.float32))
+        return FrameEstimate(frame.index, frame.index, np.eye(4), dense=blind)
+
+
+@lru_cache(maxsize=8)
+def input_camera(camera: Camera, pixels: int) -> Camera:
+    """Choose the network's input size: multiples of 32, about so many pixels, the camera's aspect nearly kept."""
+    aspect = camera.width / camera.height
+    most = max(pixels // SIZE_MULTIPLE**2, 1)
+    sizes = ((w, h) for h in range(1, most + 1) for w in range(1, 2 * most // h + 1))
+
+    def cost(size: tuple[int, int]) -> float:
+        w, h = size
+        return 4 * abs(math.log(w / h / aspect)) + abs(math.log(w * h * SIZE_MULTIPLE**2 / pixels))
+
+    w, h = min(sizes, key=cost)
+    return camera.resized(w * SIZE_MULTIPLE, h * SIZE_MULTIPLE)
+
+
+def _matrix(T_7: Tensor) -> Pose:
+    T = T_7.double().numpy()
+    return from_quaternion_xyzw(T[:3], T[3:])
