@@ -143,11 +143,11 @@ def render_mesh(
 
 
 def overview_camera(mesh: Mesh, width: int = 960, height: int = 720) -> tuple[Camera, Pose]:
-    """Place a camera outside and above the mesh so that all of it is in view.
+    """Place a camera outside and above the mesh so that (nearly) all of it fills the picture.
 
-    The world is taken as upright up to a tilt of the first camera (y down); the view is from behind and above
-    that camera, and slightly from the side. Render with `cull_back_faces` so that ceiling and near walls do
-    not hide the inside.
+    "Above" is where floors and table tops face: the commonest normal within 45 degrees of the world's -y, as
+    the world is the first camera. The view goes along with that camera, downwards and a little to the side.
+    Render with `cull_back_faces` so that ceiling and near walls do not hide the inside.
 
     Raises:
         DataError: the mesh is empty.
@@ -155,20 +155,20 @@ def overview_camera(mesh: Mesh, width: int = 960, height: int = 720) -> tuple[Ca
     if not len(mesh.vertices_m):
         raise DataError("the mesh has no vertices to look at")
     camera = Camera(width, height, 1.1 * width, 1.1 * width, (width - 1) / 2, (height - 1) / 2)
-    low, high = np.percentile(mesh.vertices_m, [1, 99], axis=0)
+    up = _upward(mesh.normals)
+    ahead = np.array([0.35, 0.0, 1.0]) - up * (np.array([0.35, 0.0, 1.0]) @ up)
+    forward = _unit(_unit(ahead) - 0.8 * up)
+    right = _unit(np.cross(forward, up))
+    R_world_cam = np.stack([right, np.cross(forward, right), forward], 1)
+    local = mesh.vertices_m @ R_world_cam
+    low, high = np.percentile(local, [1, 99], axis=0)
     centre = (low + high) / 2
-    forward = np.array([0.45, 0.95, 0.9])
-    forward /= np.linalg.norm(forward)
-    right = np.cross(np.array([0.0, 1.0, 0.0]), forward)
-    right /= np.linalg.norm(right)
+    # The least distance at which 99 of 100 vertices fall inside the picture, with a small margin.
+    tangent = 0.95 * np.array([width / 2 / camera.fx, height / 2 / camera.fy])
+    needed = (np.abs(local[:, :2] - centre[:2]) / tangent).max(1) - (local[:, 2] - centre[2])
     T_world_cam = np.eye(4)
-    T_world_cam[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
-    # The nearest distance at which every corner of the box falls inside the picture, with a small margin.
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (high - low) + low
-    local = (corners - centre) @ T_world_cam[:3, :3]
-    tangent = 0.92 * np.array([width / 2 / camera.fx, height / 2 / camera.fy])
-    distance = float((np.abs(local[:, :2]) / tangent - local[:, 2:]).max())
-    T_world_cam[:3, 3] = centre - distance * forward
+    T_world_cam[:3, :3] = R_world_cam
+    T_world_cam[:3, 3] = R_world_cam @ (centre - [0, 0, np.percentile(needed, 99)])
     return camera, T_world_cam
 
 
@@ -181,3 +181,16 @@ def _facing(mesh: Mesh, eye: Float[np.ndarray, " 3"]) -> Bool[np.ndarray, " t"]:
     """Which triangles turn their front (counter-clockwise side) to a point."""
     a, b, c = (mesh.vertices_m[mesh.triangles[:, k]] for k in range(3))
     return (np.cross(b - a, c - a) * (eye - a)).sum(1) > 0
+
+
+def _upward(normals: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, " 3"]:
+    up = np.array([0.0, -1.0, 0.0])
+    for angle_deg in (45, 25, 10):
+        near = normals[normals @ up > np.cos(np.deg2rad(angle_deg))]
+        if len(near):
+            up = _unit(near.mean(0).astype(np.float64))
+    return up
+
+
+def _unit(v: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:
+    return v / np.linalg.norm(v)
