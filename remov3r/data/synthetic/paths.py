@@ -87,9 +87,11 @@ def candidate_views(room: Room, rng: np.random.Generator, count: int) -> Poses:
 
 def _waypoints(room: Room, rng: np.random.Generator, length_m: float, config: PathConfig) -> Points:
     """Walk in random straight legs that keep clear of everything."""
-    margin = config.clearance_m + 0.08
-    free = _free_points(room, rng, 256, config.height_m, margin)
-    if not len(free):
+    for margin in (config.clearance_m + 0.08, config.clearance_m * 0.7, config.clearance_m * 0.4):
+        free = _free_points(room, rng, 256, config.height_m, margin)
+        if len(free):
+            break
+    else:
         raise DataError(f"room {room.seed}: no place is {margin:.2f} m from every surface; draw another seed")
     way, travelled = [free[0]], 0.0
     for _ in range(400):
@@ -139,12 +141,16 @@ def handheld_path(
         speed = rng.uniform(*config.speed_m_s)
         way = _waypoints(room, rng, speed * seconds * (0.5 if config.returning else 1.0), config)
         position = _along(way, rng, n_frames, fps, speed, config.returning)
-        if clearance_m(room, position).min() > config.clearance_m - 0.05 or attempt == 11:
+        clear = float(clearance_m(room, position).min())
+        if clear > config.clearance_m - 0.05 or (attempt > 3 and clear > 0.08):
             break
-        config = config.model_copy(update={"speed_m_s": (config.speed_m_s[0] * 0.7, max(speed * 0.8, 0.01))})
-    if clearance_m(room, position).min() <= 0.05:
-        position = np.repeat(way[:1], n_frames, axis=0)
-    forward = _gaze(room, rng, position, seconds, config.returning)
+    else:
+        position = np.repeat(way[:1], n_frames, axis=0)  # too narrow to walk: turn on the spot
+    if config.returning:  # the same views in reverse order on the way back
+        half = _gaze(room, rng, position[: (n_frames + 1) // 2], seconds / 2)
+        forward = np.concatenate([half, half[: n_frames // 2][::-1]])
+    else:
+        forward = _gaze(room, rng, position, seconds)
     t = np.arange(n_frames)[:, None] / fps
     bob = np.sin(2 * np.pi * (1.8 * t + rng.random())) * [[0.0, 0.0, 0.008]]
     position = position + bob + _smooth_noise(rng, n_frames, 3, 6) * 0.003
@@ -177,13 +183,11 @@ def _rounded(way: Points) -> Points:
     return gaussian_filter1d(line, min(12.0, len(line) / 8), axis=0, mode="nearest")
 
 
-def _gaze(room: Room, rng: np.random.Generator, position: Points, seconds: float, returning: bool) -> Points:
+def _gaze(room: Room, rng: np.random.Generator, position: Points, seconds: float) -> Points:
     """Return smooth viewing directions that turn by at most about 50 degrees per second."""
     n = len(position)
     count = max(int(seconds / rng.uniform(2.0, 3.5)) + 2, 3)
     targets = _targets(room, rng, count)
-    if returning:
-        targets[-1] = targets[0]
     yaw, down = [], []
     for k, target in enumerate(targets):
         to = target - position[min(k * (n - 1) // (count - 1), n - 1)]
@@ -194,8 +198,6 @@ def _gaze(room: Room, rng: np.random.Generator, position: Points, seconds: float
     most = 0.6 * seconds / (count - 1)
     angles = _limited(angles, most)
     down = list(_limited(np.array(down), most / 2))
-    if returning:
-        angles[-1] = angles[0]
     knots = np.linspace(0, n - 1, count)
     both = CubicSpline(knots, np.stack([angles, down], -1), bc_type="clamped")(np.arange(n))
     a, d = both[:, 0], np.clip(both[:, 1], -0.35, 0.95)

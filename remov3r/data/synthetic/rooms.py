@@ -62,14 +62,14 @@ class RoomConfig(Config):
 
     Attributes:
         hall_share: part of the rooms that are up to `hall_side_m` long.
-        plain: leave all walls, floor and ceiling without texture (for tests of the tracker).
+        paint_share: part of the rooms whose walls are painted or plastered; the others have tiles, bricks, paper.
     """
 
     side_m: tuple[float, float] = (2.5, 6.5)
     hall_share: float = 0.12
     hall_side_m: tuple[float, float] = (7.0, 12.0)
     height_m: tuple[float, float] = (2.3, 3.3)
-    plain: bool = False
+    paint_share: float = 0.65
 
 
 @dataclass(frozen=True)
@@ -276,10 +276,8 @@ def build_room(seed: int, atlas: TextureAtlas, config: RoomConfig | None = None)
     _wall_details(plan, b, palette)
     shell = np.array([[-sides[0] / 2, -sides[1] / 2, 0.0], [sides[0] / 2, sides[1] / 2, plan.size[2]]])
     solids = b.solids(shell)
-    wall = "paint" if r.random() < 0.65 else "wall"
+    wall = "paint" if r.random() < config.paint_share else "wall"
     looks = tuple(b.new_material(c, r.uniform(0.5, 2.5), 0.0, 0.05) for c in (wall, "floor", "ceiling"))
-    if config.plain:
-        b.materials[:] = [replace(m, texture=0, tile_m=1e4, emission=0.0) for m in b.materials]
     surfaces = build_surfaces(b, solids, (looks[0], looks[1], looks[2]), np.random.default_rng(seed))
     focus = np.array(plan.focus, np.float64).reshape(-1, 3)
     return Room(seed, kind, solids, surfaces, _lights(plan, r), focus)

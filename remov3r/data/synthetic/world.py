@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from remov3r.data.synthetic.sensor import Sensor, SensorConfig
 from remov3r.data.synthetic.shading import ShadowMap, shade, shadow_map
 from remov3r.data.synthetic.textures import build_atlas
 from remov3r.errors import ShapeError
+from remov3r.geometry import inverse, transform
 
 _PIXELS_AT_ONCE = 160_000  # intermediate arrays stay in the processor's cache
 
@@ -89,26 +91,32 @@ class SyntheticWorld:
         """Render views with intrinsics of their own; see `render`."""
         if T_world_cam.ndim != 3 or T_world_cam.shape[1:] != (4, 4) or len(K) != len(T_world_cam):
             raise ShapeError(f"poses {T_world_cam.shape} and K {K.shape}: need (n, 4, 4) and (n, 3, 3)")
-        n, step = len(T_world_cam), max(1, _PIXELS_AT_ONCE // (width * height))
+        frames = list(self.frames(room, width, height, K, T_world_cam, video=video, seed=seed))
+        return RenderedClip(np.stack([f[0] for f in frames]), np.stack([f[1] for f in frames]))
+
+    def frames(
+        self, room: Room, width: int, height: int, K: Float[np.ndarray, "n 3 3"],
+        T_world_cam: Float[np.ndarray, "n 4 4"], *, video: bool, seed: int,
+    ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]]:  # fmt: skip
+        """Stream colour and depth of consecutive views, so that long videos need not fit in memory."""
+        step = max(1, _PIXELS_AT_ONCE // (width * height))
         if self._shadow is None or self._shadow[0] is not room:
             self._shadow = (room, shadow_map(room))
-        sensors = Sensor(self.config.sensor, seed, width, height)
-        rng = np.random.default_rng(seed + 1)
-        rgb, depth = np.zeros((n, height, width, 3), np.uint8), np.zeros((n, height, width), np.float32)
-        with torch.inference_mode():
-            for a in range(0, n, step):
+        sensor, rng = Sensor(self.config.sensor, seed, width, height), np.random.default_rng(seed + 1)
+        for a in range(0, len(T_world_cam), step):
+            with torch.inference_mode():
                 views = self._views(width, height, K[a : a + step], T_world_cam[a : a + step])
                 hits = cast(room.solids, views, self.config.compiled)
                 colour = shade(room, self._device_atlas, self._shadow[1], views, hits).cpu().numpy()
-                depth[a : a + step] = hits.depth_m.cpu().numpy()
-                for k in range(a, min(a + step, n)):
-                    if video:
-                        motion = _centre_motion(K, T_world_cam, depth, k) if k else (0.0, 0.0)
-                    else:
-                        motion = tuple(rng.normal(0, 2.0, 2) * (rng.random() < 0.5))
-                        sensors.reset_exposure()
-                    rgb[k] = sensors(colour[k - a], motion)
-        return RenderedClip(rgb, depth)
+                depth = hits.depth_m.cpu().numpy()
+            for i in range(len(depth)):
+                if video:
+                    motion = centre_motion_px(K, T_world_cam, depth[i], a + i) if a + i else (0.0, 0.0)
+                else:
+                    shaken = rng.normal(0, 2.0, 2) * (rng.random() < 0.5)
+                    motion = (float(shaken[0]), float(shaken[1]))
+                    sensor.reset_exposure()
+                yield sensor(colour[i], motion), depth[i]
 
     def _views(self, width: int, height: int, K: np.ndarray, T_world_cam: np.ndarray) -> Views:
         device = self.config.device
@@ -140,14 +148,14 @@ class SyntheticWorld:
         return T[rng.permutation(chosen)[:count]]
 
 
-def _centre_motion(K: np.ndarray, T_world_cam: np.ndarray, depth: np.ndarray, k: int) -> tuple[float, float]:
-    """Image motion in pixels, since the frame before, of the point in the middle of the picture at median depth."""
-    h, w = depth.shape[1:]
-    z = float(np.median(depth[k, ::8, ::8]))
+def centre_motion_px(
+    K: Float[np.ndarray, "n 3 3"], T_world_cam: Float[np.ndarray, "n 4 4"], depth_m: Float[np.ndarray, "h w"], k: int
+) -> tuple[float, float]:
+    """Image motion since the frame before k of the point in the middle of the picture at the median depth."""
+    h, w = depth_m.shape
     pixel = np.array([w / 2, h / 2, 1.0])
-    point = T_world_cam[k, :3, :3] @ (np.linalg.inv(K[k]) @ pixel * z) + T_world_cam[k, :3, 3]
-    before = T_world_cam[k - 1]
-    cam = before[:3, :3].T @ (point - before[:3, 3])
+    point = transform(T_world_cam[k], np.linalg.inv(K[k]) @ pixel * float(np.median(depth_m[::8, ::8])))
+    cam = transform(inverse(T_world_cam[k - 1]), point)
     if cam[2] < 0.05:
         return 0.0, 0.0
     image = K[k - 1] @ cam / cam[2]
