@@ -60,6 +60,7 @@ class ValidationConfig(Config):
         frame_step: every so-manieth frame of a clip is used for depth.
         every_min: minutes of training between validations.
         largest_depth_m: farther ground truth is left out.
+        clips: most clips of a set that are used for poses.
         keyframe_interval: frames after which the suggested keyframe threshold should fire.
     """
 
@@ -67,7 +68,8 @@ class ValidationConfig(Config):
     frame_step: int = Field(4, ge=1)
     every_min: float = 10.0
     largest_depth_m: float = 10.0
-    keyframe_interval: int = 12
+    clips: int = Field(12, ge=1)
+    keyframe_interval: int = Field(12, ge=1)
 
 
 class TrainConfig(Config):

@@ -30,6 +30,8 @@ from remov3r.training.validate import Report, validate
 
 log = logging.getLogger(__name__)
 
+REPORT_NAME = "validation.json"
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -185,7 +187,7 @@ class Trainer:
             self.average, self.options.shards, self.config, self.device, self.options.stage == "clips"
         )
         if report is not None:
-            (self.options.out / "validation.json").write_text(report.model_dump_json(indent=1))
+            (self.options.out / REPORT_NAME).write_text(report.model_dump_json(indent=1))
             self._record({"step": self.step, "elapsed_s": self.elapsed_s, "validation": report.model_dump()})
             m, c = report.mean, report.calibration
             sets = ", ".join(f"{n} {d.abs_rel:.3f}/{d.delta_1_25:.3f}" for n, d in report.depth.items())

@@ -147,11 +147,11 @@ def _images(clips: ShardSet, config: TrainConfig, device: torch.device) -> Itera
 def _clips(clips: ShardSet, config: TrainConfig, device: torch.device) -> Iterator[Truth]:
     """Whole clips of more than one frame, with the first frame as their only keyframe."""
     rng = np.random.default_rng(0)
-    for i in range(len(clips)):
-        clip = clips.clip(i)
+    for i in np.unique(np.linspace(0, len(clips) - 1, config.validation.clips).astype(int)):
+        clip = clips.clip(int(i))
         if clip.frames > 1 and np.isfinite(clip.T_world_cam).all():
             clip = augment(clip, config.width, config.height, PLAIN, rng)
-            yield to_device(stacked(i, [clip], np.zeros((1, clip.frames), np.int64)), config, device)
+            yield to_device(stacked(int(i), [clip], np.zeros((1, clip.frames), np.int64)), config, device)
 
 
 def _depth_figures(

@@ -1,0 +1,104 @@
+"""Turn a checkpoint into the weights file and card that are shipped: `python -m remov3r.training.export`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from remov3r.errors import DataError, Remov3rError
+from remov3r.models.network import NetworkConfig, Remov3rNetwork
+from remov3r.models.weights import WeightsCard, save_network
+from remov3r.training.checkpoint import load_checkpoint, load_matching
+from remov3r.training.trainer import REPORT_NAME, load_network_of
+from remov3r.training.validate import Report
+
+log = logging.getLogger(__name__)
+
+
+def export(
+    checkpoint: Path, weights: Path, version: str, data: str, report: Path | None = None
+) -> WeightsCard:
+    """Write the averaged weights of a checkpoint, with what validation said of them.
+
+    Args:
+        weights: ends in .safetensors; the card goes beside it.
+        data: what they were trained on and its terms, for people.
+        report: validation.json of the run; beside the checkpoint if None.
+    Raises:
+        DataError: the checkpoint or the report is missing or unreadable.
+    """
+    state = load_checkpoint(checkpoint)
+    validation = read_report(report or checkpoint.with_name(REPORT_NAME))
+    config, trained = load_network_of(state)
+    threshold = suggested_threshold(validation)
+    network = Remov3rNetwork(
+        config.network if threshold is None else _with_threshold(config.network, threshold)
+    )
+    load_matching(network, trained.state_dict(), str(checkpoint))
+    figures = {f"validation_{k}": float(v) for k, v in validation.mean.model_dump().items()}
+    figures["validation_within_1_sigma"] = validation.calibration.within_1_sigma
+    figures |= {"steps": state.step, "samples": state.samples, "hours": state.elapsed_s / 3600}
+    for name, poses in validation.poses.items():
+        figures[f"{name}_local_translation_m"] = poses.translation_m
+        figures[f"{name}_local_rotation_deg"] = poses.rotation_deg
+    return save_network(
+        network,
+        weights,
+        version=version,
+        sigma_factor=validation.calibration.sigma_factor,
+        data=data,
+        figures={k: round(v, 4) for k, v in figures.items()},
+    )
+
+
+def read_report(path: Path) -> Report:
+    """Read a validation report.
+
+    Raises:
+        DataError: it is missing or not one.
+    """
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DataError(
+            f"validation report {path}: {error}; training with validation sets writes it"
+        ) from error
+
+
+def suggested_threshold(report: Report) -> float | None:
+    """Average the keyframe thresholds of the sets; None where no clips were validated."""
+    found = [p.keyframe_threshold for p in report.poses.values()]
+    return float(np.mean(found)) if found else None
+
+
+def _with_threshold(config: NetworkConfig, threshold: float) -> NetworkConfig:
+    keyframes = config.keyframes.model_copy(update={"threshold": threshold})
+    return config.model_copy(update={"keyframes": keyframes})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m remov3r.training.export", description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="weights file, NAME.safetensors")
+    parser.add_argument("--version", required=True, help="of these weights")
+    parser.add_argument("--data", default="", help="what they were trained on, and its terms")
+    parser.add_argument("--report", type=Path, help="validation.json; beside the checkpoint by default")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        card = export(args.checkpoint, args.out, args.version, args.data, args.report)
+    except (Remov3rError, OSError) as error:
+        log.error("error: %s", error)
+        return 1
+    log.info("%s (%.1f MB): σ factor %.3f", args.out, args.out.stat().st_size / 1e6, card.sigma_factor)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
