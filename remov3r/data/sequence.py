@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from remov3r.camera import Camera
 from remov3r.types import Frame, Trajectory
@@ -25,6 +25,7 @@ class SourceOptions:
     fps: float = 30.0
 
 
+@runtime_checkable
 class StoredSequence(Protocol):
     """Frames as they are stored.
 
