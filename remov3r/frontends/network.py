@@ -60,7 +60,7 @@ class NetworkFrontEnd:
         self._T_key_cam: Pose = np.eye(4)
 
     def process(self, frame: Frame) -> FrameEstimate:
-        """Estimate one frame. Where the network fails, the last transform is repeated and a warning logged."""
+        """Estimate one frame; where the network fails, repeat the last transform and log a warning."""
         self._frame = frame
         camera = input_camera(frame.camera, self._config.input_pixels)
         shrinks = camera.width * camera.height < frame.camera.width * frame.camera.height
@@ -143,7 +143,7 @@ class NetworkFrontEnd:
 
 @lru_cache(maxsize=8)
 def input_camera(camera: Camera, pixels: int) -> Camera:
-    """Choose the network's input size: multiples of 32, about so many pixels, the camera's aspect nearly kept."""
+    """Choose the network's input size: multiples of 32, about so many pixels, the aspect nearly kept."""
     aspect = camera.width / camera.height
     most = max(pixels // SIZE_MULTIPLE**2, 1)
     sizes = ((w, h) for h in range(1, most + 1) for w in range(1, 2 * most // h + 1))

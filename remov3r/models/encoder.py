@@ -38,7 +38,7 @@ class EncoderConfig(Config):
     """Visual encoder.
 
     Attributes:
-        freeze_stages: the stem and this many of the seven stages are not trained.
+        freeze_stages: the stem and this many of the seven stages are not trained; 0 trains the stem too.
     """
 
     freeze_stages: int = 3
@@ -107,8 +107,9 @@ class Encoder(nn.Module):
             if isinstance(module, SameConv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.groups == 1 else "fan_in")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        for frozen in (self.stem, *stages[: config.freeze_stages]):
-            frozen.requires_grad_(False)
+        if config.freeze_stages:
+            for frozen in (self.stem, *stages[: config.freeze_stages]):
+                frozen.requires_grad_(False)
 
     def forward(self, rgb_B3HW: Tensor) -> EncoderFeatures:
         """Encode images with values 0..1."""

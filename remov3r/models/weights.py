@@ -25,7 +25,7 @@ class WeightsCard(Config):
         version: of these weights, not of the package.
         sha256: of the safetensors file.
         config: of the network; holds the keyframe threshold.
-        sigma_factor: relative standard deviation of depth = sigma_factor / confidence, fitted on validation data.
+        sigma_factor: relative standard deviation of depth × confidence, fitted on validation data.
         data: what they were trained on, and its terms.
         figures: measured, by name.
     """
@@ -35,7 +35,7 @@ class WeightsCard(Config):
     config: NetworkConfig
     sigma_factor: float = Field(gt=0)
     data: str = ""
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def load_weights(name_or_path: str | Path) -> Weights:
     found = hashlib.sha256(content).hexdigest()
     if found != card.sha256:
         raise DataError(
-            f"weights {path}: sha256 is {found[:12]}…, its card says {card.sha256[:12]}…: the file is damaged or "
-            "belongs to another card; reinstall the package or copy both files again"
+            f"weights {path}: sha256 is {found[:12]}…, its card says {card.sha256[:12]}…: the file is "
+            "damaged or belongs to another card; reinstall the package or copy both files again"
         )
     network = Remov3rNetwork(card.config)
     try:

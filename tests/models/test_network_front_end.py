@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from remov3r.camera import Camera
+from remov3r.errors import TrackingError
+from remov3r.frontends.network import NetworkFrontEnd, NetworkFrontEndConfig, input_camera
+from remov3r.geometry import pixel_rays
+from remov3r.models.weights import Weights, load_weights, save_network
+from remov3r.types import Frame
+from tests.models.tiny import tiny_config, tiny_network
+
+CAMERA = Camera(160, 120, 140.0, 140.0, 79.0, 61.0)
+CONFIG = NetworkFrontEndConfig(input_pixels=64 * 64)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    path: Path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_network(tiny_network(tiny_config(max_window=4)), path, version="1", sigma_factor=0.5)
+    return load_weights(path)
+
+
+def frame(index: int, camera: Camera = CAMERA) -> Frame:
+    rng = np.random.default_rng(index)
+    return Frame(
+        index, index / 30, rng.integers(0, 255, (camera.height, camera.width, 3), dtype=np.uint8), camera
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((640, 480), (256, 192)),
+        ((480, 640), (192, 256)),
+        ((1920, 1080), (288, 160)),
+        ((500, 500), (224, 224)),
+    ],
+)
+def test_input_size_keeps_the_aspect(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    camera = Camera(*size, 500.0, 500.0, size[0] / 2 - 0.5, size[1] / 2 - 0.5)
+    chosen = input_camera(camera, 256 * 192)
+    assert (chosen.width, chosen.height) == expected
+    assert chosen == camera.resized(*expected)
+
+
+def test_first_frame_is_a_keyframe_with_dense_geometry(weights: Weights) -> None:
+    estimate = NetworkFrontEnd(CONFIG, weights).process(frame(7))
+    assert estimate.is_keyframe
+    assert (estimate.T_key_cam == np.eye(4)).all()
+    assert estimate.T_world_key is not None
+    assert (estimate.T_world_key == np.eye(4)).all()
+    dense = estimate.dense
+    assert dense is not None
+    assert dense.depth_m.shape == (dense.camera.height, dense.camera.width)
+    chosen = input_camera(CAMERA, CONFIG.input_pixels)
+    assert dense.camera == CAMERA.resized(chosen.width // 2, chosen.height // 2)
+    np.testing.assert_allclose(dense.sigma_m, 0.5 * dense.depth_m / dense.depth_confidence, rtol=1e-5)
+    rays = pixel_rays(dense.camera)
+    off = np.abs(dense.points_cam / dense.depth_m[..., None] - rays).max()
+    assert off <= weights.card.config.heads.largest_ray_offset + 1e-5
+
+
+def test_frames_follow_their_keyframe_and_can_be_promoted(weights: Weights) -> None:
+    front_end = NetworkFrontEnd(CONFIG, weights)
+    estimates = [front_end.process(frame(i)) for i in (10, 12, 14, 16, 18, 20)]
+    assert [e.keyframe_index for e in estimates] == [10, 10, 10, 10, 18, 18]
+    assert [e.dense is not None for e in estimates] == [True, False, False, False, True, False]
+    assert all((e.T_world_key is not None) == e.is_keyframe for e in estimates)
+    R = estimates[5].T_key_cam[:3, :3]
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-6)
+    promoted = front_end.promote()
+    assert promoted.is_keyframe
+    assert promoted.dense is not None
+    assert (promoted.T_key_cam == np.eye(4)).all()
+    assert front_end.process(frame(22)).keyframe_index == 20
+
+
+def test_two_runs_are_identical(weights: Weights) -> None:
+    runs = []
+    for _ in range(2):
+        front_end = NetworkFrontEnd(CONFIG, weights)
+        front_end.process(frame(0))
+        runs.append(front_end.process(frame(1)).T_key_cam)
+    assert (runs[0] == runs[1]).all()
+
+
+def test_bfloat16_stays_near_float32(weights: Weights) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        config = NetworkFrontEndConfig.model_validate({"input_pixels": 64 * 64, "precision": precision})
+        dense = NetworkFrontEnd(config, weights).process(frame(0)).dense
+        assert dense is not None
+        found.append(dense.depth_m)
+    assert np.median(np.abs(found[1] / found[0] - 1)) < 2e-2
+
+
+def test_promote_needs_a_frame(weights: Weights) -> None:
+    with pytest.raises(TrackingError, match="process"):
+        NetworkFrontEnd(CONFIG, weights).promote()
+
+
+def test_a_failing_network_degrades_in_the_open(
+    weights: Weights, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front_end = NetworkFrontEnd(CONFIG, weights)
+    front_end.process(frame(0))
+    good = front_end.process(frame(1))
+    with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
+        broken.setattr(weights.network.fusion.norm, "forward", lambda x: x * torch.nan)
+        bad = front_end.process(frame(2))
+        promoted = front_end.promote()
+    assert "frame 2" in caplog.text
+    assert (bad.T_key_cam == good.T_key_cam).all()
+    assert bad.keyframe_index == 0
+    assert bad.pose_embedding is None
+    assert promoted.dense is not None
+    assert (promoted.dense.depth_m == 0).all()
+    assert np.isinf(promoted.dense.sigma_m).all()
+    assert front_end.process(frame(3)).keyframe_index == 0
+
+
+def test_depth_that_is_not_finite_is_marked_missing(
+    weights: Weights, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = weights.network.heads.depth.forward
+    monkeypatch.setattr(weights.network.heads.depth, "forward", lambda x: plain(x) * torch.nan)
+    dense = NetworkFrontEnd(CONFIG, weights).process(frame(0)).dense
+    assert dense is not None
+    assert "not finite" in caplog.text
+    assert (dense.depth_m == 0).all()
+    assert (dense.depth_confidence == 0).all()
+    assert (dense.points_cam == 0).all()
+    assert np.isinf(dense.sigma_m).all()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from remov3r.errors import TrackingError
+from remov3r.models.network import Remov3rNetwork
+from remov3r.models.streaming import StreamEstimate, StreamingNetwork
+from tests.models.tiny import clip, tiny_config, tiny_network
+
+FRAMES = 14
+
+
+def stream(network: Remov3rNetwork, promoted: set[int]) -> list[StreamEstimate]:
+    rgb, K = clip(1, FRAMES)
+    streaming, estimates = StreamingNetwork(network), []
+    for t in range(FRAMES):
+        estimate = streaming.push(rgb[0, t], K[0, t])
+        estimates.append(streaming.promote() if t in promoted else estimate)
+    return estimates
+
+
+def mean_divergence() -> float:
+    """A threshold at which about half of the clip's frames become keyframes."""
+    network = tiny_network()
+    with torch.no_grad():
+        e = network(*clip(1, FRAMES)).pose_embedding[0]
+    return float((1 - torch.cosine_similarity(e[1:], e[:-1], dim=-1)).median())
+
+
+@pytest.mark.parametrize(
+    ("by_rule", "promoted"),
+    [(False, set()), (True, set()), (False, {2, 3, 9}), (True, {1, 2, 8, 12})],
+)
+def test_streaming_equals_batch_for_every_prefix(by_rule: bool, promoted: set[int]) -> None:
+    config = tiny_config(threshold=mean_divergence() if by_rule else 2.1, max_window=4, max_keyframes=3)
+    network = tiny_network(config)
+    estimates = stream(network, promoted)
+    keys = torch.tensor([[e.keyframe for e in estimates]])
+    assert len({e.keyframe for e in estimates}) > 3  # more keyframes than the global cache holds
+    rgb, K = clip(1, FRAMES)
+    for prefix in range(1, FRAMES + 1):
+        # A forced keyframe changes only the frames after it, so the batch needs to be told where they are.
+        given = keys[:, :prefix] if promoted else None
+        with torch.no_grad():
+            out = network(rgb[:, :prefix], K[:, :prefix], given)
+        assert out.keyframe_index[0].tolist() == keys[0, :prefix].tolist()
+        last, t = estimates[prefix - 1], prefix - 1
+        torch.testing.assert_close(last.pose_embedding, out.pose_embedding[0, t], atol=1e-4, rtol=0)
+        torch.testing.assert_close(last.T_key_cam, out.T_key_cam[0, t], atol=1e-4, rtol=0)
+        torch.testing.assert_close(last.T_world_key, out.T_world_key[0, t], atol=1e-4, rtol=0)
+        assert (last.dense is not None) == (last.keyframe == t)
+        if last.dense is not None:
+            torch.testing.assert_close(last.dense.depth_m[0], out.depth_m[0, t], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(last.dense.points_cam[0], out.points_cam[0, t], atol=1e-4, rtol=1e-4)
+
+
+def test_caches_stay_bounded() -> None:
+    network = tiny_network(tiny_config(max_window=3, max_keyframes=2))
+    streaming = StreamingNetwork(network)
+    rgb, K = clip(1, FRAMES)
+    sizes = []
+    for t in range(FRAMES):
+        streaming.push(rgb[0, t], K[0, t])
+        sizes.append(streaming.cached_tokens)
+    assert max(s[0] for s in sizes) == 3
+    assert max(s[1] for s in sizes) == 1 + 2  # the memory token and the last keyframes
+    assert sizes[-1][1] == 3
+
+
+def test_promoting_a_keyframe_changes_nothing() -> None:
+    network = tiny_network()
+    rgb, K = clip(1, 2)
+    streaming = StreamingNetwork(network)
+    first = streaming.push(rgb[0, 0], K[0, 0])
+    assert streaming.promote() is first
+    assert streaming.cached_tokens == (1, 2)
+
+
+def test_promoting_nothing_is_refused() -> None:
+    with pytest.raises(TrackingError, match="push"):
+        StreamingNetwork(tiny_network()).promote()
+
+
+def test_a_frame_that_breaks_the_network_leaves_no_trace() -> None:
+    network = tiny_network()
+    rgb, K = clip(1, 3)
+    clean, broken = StreamingNetwork(network), StreamingNetwork(network)
+    for streaming in (clean, broken):
+        streaming.push(rgb[0, 0], K[0, 0])
+    with pytest.raises(TrackingError, match="not finite"):
+        broken.push(torch.full_like(rgb[0, 1], torch.nan), K[0, 1])
+    expected, found = clean.push(rgb[0, 2], K[0, 2]), broken.push(rgb[0, 2], K[0, 2])
+    assert torch.equal(found.T_key_cam, expected.T_key_cam)
+    assert found.frame == expected.frame
