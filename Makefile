@@ -24,7 +24,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python -m remov3r.eval.benchmarks --out docs/benchmarks
+	$(BIN)/python -m remov3r.pipelines.benchmark --out docs/benchmarks
 
 lint: setup
 	$(BIN)/ruff check .
