@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from remov3r.config import Config
-from remov3r.errors import ShapeError
 
 _SMALLEST_CONFIDENCE = 1e-6
 _SMALLEST_DEPTH_M = 1e-3
@@ -129,12 +128,8 @@ def pose_loss(
         T: x y z qx qy qz qw, the quaternion of unit length.
     Returns:
         the rotation and the translation term; the paper adds them.
-    Raises:
-        ShapeError: the two differ in shape.
     References: paper, section 3.2, equation 2.
     """
-    if T.shape != T_truth.shape:
-        raise ShapeError(f"poses {tuple(T.shape)} and their ground truth {tuple(T_truth.shape)} differ")
     truth = torch.where(mask[:, None], T_truth, torch.zeros_like(T_truth))
     q, q_truth = T[:, 3:], truth[:, 3:]
     flipped = (q.detach() * q_truth).sum(-1, keepdim=True) < 0

@@ -35,18 +35,6 @@ class Clips:
     K: Float[np.ndarray, "c t 3 3"]
     T_world_cam: Float[np.ndarray, "c t 4 4"]
 
-    def __post_init__(self) -> None:
-        lead = self.rgb.shape[:2]
-        for name, dtype in _FIELDS.items():
-            value = getattr(self, name)
-            ndim, tail = _TAILS[name]
-            if value.dtype != dtype or value.ndim != ndim or value.shape[:2] != lead:
-                raise ShapeError(
-                    f"shard field {name}: {value.dtype} {value.shape} does not fit {lead} clips × frames"
-                )
-            if tail and value.shape[-len(tail) :] != tail:
-                raise ShapeError(f"shard field {name}: shape {value.shape} must end in {tail}")
-
     def __len__(self) -> int:
         return len(self.rgb)
 
@@ -66,7 +54,10 @@ def write_shard(path: Path, clips: Clips) -> None:
 
     Args:
         path: ends in .npz; its folder is created.
+    Raises:
+        ShapeError: the fields differ in clips or frames.
     """
+    _check({name: getattr(clips, name) for name in _FIELDS})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # no reader looks for this name
     try:
@@ -87,9 +78,22 @@ def open_shard(path: Path) -> Clips:
         with zipfile.ZipFile(path) as archive:
             members = {m.filename: m for m in archive.infolist()}
             arrays = {name: _mapped(path, members[f"{name}.npy"]) for name in _FIELDS}
+        _check(arrays)
         return Clips(**arrays)
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, ShapeError) as error:
         raise DataError(f"shard {path}: not readable as a shard: {error!r}") from error
+
+
+def _check(arrays: Mapping[str, np.ndarray]) -> None:
+    lead = arrays["rgb"].shape[:2]
+    for name, dtype in _FIELDS.items():
+        value, (ndim, tail) = arrays[name], _TAILS[name]
+        if value.dtype != dtype or value.ndim != ndim or value.shape[:2] != lead:
+            raise ShapeError(
+                f"shard field {name}: {value.dtype} {value.shape} does not fit {lead} clips × frames"
+            )
+        if tail and value.shape[-len(tail) :] != tail:
+            raise ShapeError(f"shard field {name}: shape {value.shape} must end in {tail}")
 
 
 def _mapped(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
