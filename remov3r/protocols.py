@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from remov3r.camera import Camera
 from remov3r.types import Frame, FrameEstimate, Pose, TrackedPose
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """A sequence of undistorted frames, streamed.
 
@@ -32,6 +33,7 @@ class FrameSource(Protocol):
         ...
 
 
+@runtime_checkable
 class FrontEnd(Protocol):
     """Says of each frame how it lies to its keyframe, and of each keyframe what it sees."""
 
@@ -44,6 +46,7 @@ class FrontEnd(Protocol):
         ...
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Turns estimates into a trajectory. Keyed by frame index throughout."""
 
