@@ -49,9 +49,16 @@ def load_reconstruction(path: Path) -> Reconstruction:
     )
 
 
-def source_name(path: Path) -> str:
-    """Return what the output in a directory was made from."""
-    return str(json.loads((path / "summary.json").read_text())["source"])
+def read_source_name(path: Path) -> str:
+    """Return what the output in a directory was made from.
+
+    Raises:
+        DataError: there is no readable summary.json.
+    """
+    try:
+        return str(json.loads((path / "summary.json").read_text())["source"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}/summary.json: cannot be read: {error}") from error
 
 
 def _read_frames(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[TrackingState, ...]]:

@@ -9,7 +9,7 @@ function draw() {
   const dpr = Math.min(window.devicePixelRatio || 1, 2);
   const w = canvas.width = Math.round(canvas.clientWidth * dpr), h = canvas.height = Math.round(canvas.clientHeight * dpr);
   const cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
-  const f = 0.9 * Math.min(w, h) * zoom, back = 2.2 * data.scale, size = Math.max(1, Math.round(1.4 * dpr));
+  const f = 1.5 * Math.min(w, h) * zoom, back = 2.2 * data.scale, size = Math.max(1, Math.round(1.4 * dpr));
   const view = (x, y, z) => { const a = cy * x + sy * z, b = -sy * x + cy * z, c = cp * y - sp * b, d = sp * y + cp * b + back;
     return [w / 2 + f * a / d, h / 2 + f * c / d, d]; };
   const image = ctx.createImageData(w, h), px = image.data, depth = new Float32Array(w * h).fill(1e9);

@@ -1,0 +1,49 @@
+"""From names in the configuration to front ends and backends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from remov3r.backends.registry import create_backend
+from remov3r.frontends.network import NetworkFrontEnd
+from remov3r.frontends.sensor import SensorFrontEnd
+from remov3r.pipelines.config import PipelineConfig
+from remov3r.protocols import Backend, FrontEnd
+
+FRONT_ENDS: dict[str, Callable[[PipelineConfig], FrontEnd]] = {
+    "network": lambda config: NetworkFrontEnd(config.network),
+    "sensor": lambda config: SensorFrontEnd(config.sensor),
+}
+
+
+def build_front_end(config: PipelineConfig) -> FrontEnd:
+    """Make the front end that a configuration names.
+
+    Raises:
+        ConfigError: its weights are not there or do not fit.
+    """
+    return FRONT_ENDS[config.front_end](config)
+
+
+def build_backend(config: PipelineConfig) -> Backend:
+    """Make the backend that a configuration names.
+
+    Raises:
+        ConfigError: there is none of that name.
+        MissingDependencyError: its library is not installed.
+    """
+    return create_backend(config.backend, config.bundle if config.backend == "bundle" else None)
+
+
+def use_threads(threads: int) -> None:
+    """Set the number of threads of torch, process-wide; 0 for half the cores."""
+    torch.set_num_threads(threads or default_threads())
+
+
+def default_threads() -> int:
+    """Return half the cores this process may use, at least one and at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores // 2, 1), 8)

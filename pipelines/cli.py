@@ -1,0 +1,115 @@
+"""The command line. Arguments first; what is heavy to import comes only once they are known to be right."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from remov3r import __version__
+from remov3r.errors import Remov3rError
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments without the program's name; None for those of the process.
+    Returns:
+        exit status: 0 done, 1 an error that the user can mend, 130 interrupted. Usage errors exit with 2, and
+        unknown errors surface with their traceback.
+    """
+    arguments, rest = _parser().parse_known_args(argv)
+    if rest and arguments.command != "train":
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    level = logging.INFO if arguments.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    try:
+        if arguments.command == "train":
+            return int(importlib.import_module("remov3r.training.__main__").main(rest) or 0)
+        command = importlib.import_module(f"remov3r.pipelines.{arguments.module}")
+        return int(getattr(command, f"{arguments.command}_command")(arguments))
+    except Remov3rError as error:
+        sys.stderr.write(f"remov3r: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("remov3r: interrupted\n")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="remov3r", description="RGB video in; metric camera trajectory, depth and mesh out."
+    )
+    parser.add_argument("--version", action="version", version=f"remov3r {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="reconstruct a video, an image folder or a data set"))
+    _add_eval(commands.add_parser("eval", help="score the output of a run against ground truth"))
+    demo = commands.add_parser("demo", help="render a synthetic room video, reconstruct it, write a report")
+    demo.add_argument("--out", default="out/demo", metavar="DIR", help="output folder (%(default)s)")
+    demo.add_argument("--seconds", type=float, default=10.0, help="length of the video (%(default)s)")
+    _add_config(demo)
+    demo.set_defaults(module="demo")
+    doctor = commands.add_parser("doctor", help="check this installation and say what to do about problems")
+    doctor.set_defaults(module="doctor")
+    config = commands.add_parser("config", help="print the resolved configuration as TOML")
+    _add_config(config)
+    config.set_defaults(module="run")
+    # Its options are the training program's own: everything after the word is handed on.
+    commands.add_parser("train", help="train the network (remov3r train --help)", add_help=False)
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("input", metavar="INPUT", help="video file, image folder or data set folder")
+    run.add_argument(
+        "--dataset",
+        default="auto",
+        choices=("auto", "video", "folder", "7scenes", "tum", "posed"),
+        help="what INPUT is (%(default)s: tell by what lies there)",
+    )
+    run.add_argument(
+        "--camera",
+        metavar="FX,FY,CX,CY|FILE",
+        help="intrinsics in pixels, or a TOML calibration with distortion",
+    )
+    run.add_argument(
+        "--fps", type=float, default=30.0, help="where the input has no timestamps (%(default)s)"
+    )
+    run.add_argument("--start", type=int, default=0, metavar="N", help="first frame (%(default)s)")
+    run.add_argument("--stride", type=int, default=1, metavar="N", help="take every N-th frame (%(default)s)")
+    run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    run.add_argument("--backend", metavar="none|bundle", help="none: the network's own trajectory")
+    run.add_argument("--front-end", choices=("network", "sensor"), help="sensor: the data set's depth")
+    run.add_argument("--no-mesh", action="store_true", help="trajectory and keyframes only")
+    run.add_argument("--out", metavar="DIR", help="output folder (out/NAME)")
+    _add_config(run)
+    run.set_defaults(module="run")
+
+
+def _add_eval(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("out", metavar="OUT", help="output folder of a finished run")
+    evaluate.add_argument(
+        "--reference", required=True, metavar="PATH", help="TUM trajectory file, or data set folder"
+    )
+    evaluate.set_defaults(module="run")
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", default="lite", metavar="NAME|FILE", help="configuration (%(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value, such as fusion.voxel_m=0.01; may be repeated",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The configuration of the whole pipeline: one tree of the components' own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from remov3r.backends.bundle import BundleConfig
+from remov3r.backends.consistency import ConsistencyConfig
+from remov3r.backends.depth_alignment import AlignmentConfig
+from remov3r.backends.fusion import FusionConfig
+from remov3r.config import Config, build, read_toml, with_overrides
+from remov3r.frontends.network import NetworkFrontEndConfig
+from remov3r.frontends.sensor import SensorConfig
+
+
+class PipelineConfig(Config):
+    """Everything that can be set.
+
+    Attributes:
+        front_end: "network" sees RGB alone; "sensor" takes the data set's depth in its place.
+        backend: a name of `remov3r.backends.registry`.
+        mesh: fuse the keyframes' depth into a mesh and a cloud.
+        threads: of torch; 0 for half the cores. More do harm where other work shares the cores.
+        keyframe_width: keyframes are kept for fusion and export at most so many pixels wide.
+    """
+
+    front_end: Literal["network", "sensor"] = "network"
+    backend: str = "bundle"
+    mesh: bool = True
+    threads: int = Field(0, ge=0)
+    keyframe_width: int = Field(320, ge=16)
+    network: NetworkFrontEndConfig = NetworkFrontEndConfig()
+    sensor: SensorConfig = SensorConfig()
+    bundle: BundleConfig = BundleConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    consistency: ConsistencyConfig = ConsistencyConfig()
+    fusion: FusionConfig = FusionConfig()
+
+
+def load_config(name_or_path: str | Path = "lite", assignments: Sequence[str] = ()) -> PipelineConfig:
+    """Read a configuration by name or path, with `section.key=value` assignments on top.
+
+    Raises:
+        ConfigError: no such file, a misspelt key, or a value out of range; names the key.
+    """
+    tree = with_overrides(read_toml(name_or_path), assignments)
+    return build(PipelineConfig, tree, f"config {name_or_path}")

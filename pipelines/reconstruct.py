@@ -1,0 +1,191 @@
+"""The whole pipeline: frames in, a reconstruction out. Read `Slam.track` and `Slam.finish`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+
+import numpy as np
+
+from remov3r.backends.consistency import consistent
+from remov3r.backends.depth_alignment import align_depth
+from remov3r.backends.fusion import TsdfVolume
+from remov3r.errors import DataError, Remov3rError, TrackingError
+from remov3r.pipelines.build import build_backend, build_front_end, use_threads
+from remov3r.pipelines.config import PipelineConfig
+from remov3r.pipelines.recording import Recording
+from remov3r.pipelines.timing import StageTimer
+from remov3r.protocols import Backend, FrameSource, FrontEnd
+from remov3r.types import Frame, Keyframe, Mesh, PointCloud, Reconstruction, TrackedPose
+
+OnFrame = Callable[[TrackedPose], None]
+OnStage = Callable[[str], None]
+
+
+class Slam:
+    """Tracks frames as they come and, at the end, optimises and fuses what was seen.
+
+    The world frame is the first camera. Ground truth in the frames is never looked at: their pose is taken
+    off before anything sees them, and so is their depth unless the front end is the depth sensor.
+    """
+
+    def __init__(
+        self, front_end: FrontEnd, backend: Backend, config: PipelineConfig, timer: StageTimer | None = None
+    ) -> None:
+        self._front_end = front_end
+        self._backend = backend
+        self._config = config
+        self._timer = timer or StageTimer()
+        self._volume = TsdfVolume(config.fusion) if config.mesh else None
+        self._recording = Recording(config.keyframe_width)
+        self._open = True
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig, timer: StageTimer | None = None) -> Slam:
+        """Build the front end and the backend that a configuration names, and set the number of threads.
+
+        Raises:
+            ConfigError: unknown front end, backend or weights.
+            MissingDependencyError: a package is missing that the configuration needs.
+        """
+        use_threads(config.threads)
+        return cls(build_front_end(config), build_backend(config), config, timer)
+
+    def __enter__(self) -> Slam:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+
+    def __len__(self) -> int:
+        """Return the number of frames tracked so far."""
+        return len(self._recording)
+
+    def track(self, frame: Frame) -> TrackedPose:
+        """Track one frame and return its online pose; hard images never raise, the state says how it went.
+
+        Raises:
+            TrackingError: the sequence is finished.
+            DataError: the frame is not of the size of those before it.
+        """
+        self._check_open()
+        frame = self._without_ground_truth(frame)
+        with self._timer.stage("front_end"):
+            estimate = self._front_end.process(frame)
+        with self._timer.stage("tracking"):
+            tracked = self._backend.track(frame, estimate)
+        if estimate.is_keyframe or self._backend.wants_keyframe():
+            with self._timer.stage("keyframe_depth"):
+                estimate = estimate if estimate.is_keyframe else self._front_end.promote()
+            with self._timer.stage("mapping"):
+                tracked = self._backend.add_keyframe(frame, estimate)
+            self._recording.add_keyframe(frame, estimate)
+        self._recording.add(tracked)
+        self._timer.frame_done()
+        return tracked
+
+    def finish(self, on_stage: OnStage | None = None, notes: tuple[str, ...] = ()) -> Reconstruction:
+        """Close the sequence: optimise, align the keyframes' depth, fuse.
+
+        Args:
+            on_stage: called with the name of each stage as it starts.
+            notes: put before the pipeline's own.
+        Raises:
+            TrackingError: no frame was tracked, or the sequence is finished already.
+        """
+        self._check_open()
+        self._recording.check_not_empty()
+        self._open = False
+        say = on_stage or (lambda name: None)
+        say("closing optimisation")
+        with self._timer.stage("closing_optimisation"):
+            notes += self._backend.finish()
+        poses = self._backend.poses()
+        say("depth alignment")
+        keyframes = tuple(self._aligned(keyframe) for keyframe in self._recording.keyframes(poses))
+        say("fusion")
+        mesh, cloud = (None, None) if self._volume is None else self._fused(keyframes, self._volume)
+        notes += self._recording.notes(meshed=mesh is not None, wanted=self._config.mesh)
+        notes += self._volume.notes if self._volume else ()
+        trajectory, online = self._recording.trajectory(poses), self._recording.online()
+        return Reconstruction(trajectory, online, keyframes, self._timer.timings(), mesh, cloud, notes)
+
+    def _without_ground_truth(self, frame: Frame) -> Frame:
+        depth_m = frame.depth_m if self._config.front_end == "sensor" else None
+        return replace(frame, T_world_cam=None, depth_m=depth_m)
+
+    def _aligned(self, keyframe: Keyframe) -> Keyframe:
+        if self._config.front_end == "sensor":
+            return keyframe  # measured depth is better than triangulated points
+        with self._timer.stage("depth_alignment"):
+            pixels, depth_m = self._backend.landmarks(keyframe.frame_index)
+            camera = self._recording.camera
+            aligned = align_depth(keyframe.dense, pixels, depth_m, camera, self._config.alignment)
+            return replace(keyframe, aligned=aligned)
+
+    def _fused(
+        self, keyframes: tuple[Keyframe, ...], volume: TsdfVolume
+    ) -> tuple[Mesh | None, PointCloud | None]:
+        placed = [k for k in keyframes if not self._recording.was_lost(k.frame_index)]
+        with self._timer.stage("consistency"):
+            poses = np.array([k.T_world_cam for k in placed]).reshape(-1, 4, 4)
+            masked = consistent([k.aligned for k in placed], poses, self._config.consistency)
+        for keyframe, dense in zip(placed, masked):
+            with self._timer.stage("fusion"):
+                volume.integrate(dense, keyframe.rgb, keyframe.T_world_cam)
+        with self._timer.stage("meshing"):
+            return volume.mesh(), volume.cloud()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise TrackingError("this sequence is finished; make a new Slam for the next one")
+
+
+class StoppedEarlyError(Remov3rError):
+    """The frames ended before their time; what was done until then is in `reconstruction`.
+
+    Attributes:
+        reconstruction: of the frames before the stop.
+        cause: KeyboardInterrupt, or the DataError of the source.
+    """
+
+    def __init__(self, reconstruction: Reconstruction, cause: BaseException) -> None:
+        super().__init__(reconstruction.notes[0])
+        self.reconstruction = reconstruction
+        self.cause = cause
+
+
+def reconstruct(
+    source: FrameSource,
+    config: PipelineConfig,
+    on_frame: OnFrame | None = None,
+    on_stage: OnStage | None = None,
+) -> Reconstruction:
+    """Run the whole pipeline over a source.
+
+    Args:
+        on_frame: called with each tracked pose, for a progress bar.
+        on_stage: called with the name of each closing stage as it starts.
+    Raises:
+        StoppedEarlyError: Ctrl-C, or a frame that cannot be read, after at least one frame was tracked; it
+            carries the finished reconstruction of the frames before.
+        DataError: the first frame cannot be read.
+        TrackingError: the source has no frames.
+    """
+    timer = StageTimer()
+    with Slam.from_config(config, timer) as slam:
+        try:
+            for frame in timer.each("reading", source):
+                tracked = slam.track(frame)
+                if on_frame:
+                    on_frame(tracked)
+        except (KeyboardInterrupt, DataError) as stop:
+            if not len(slam):
+                raise
+            reason = "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
+            note = f"stopped after {len(slam)} of {len(source)} frames: {reason}"
+            raise StoppedEarlyError(slam.finish(on_stage, (note,)), stop) from stop
+        return slam.finish(on_stage)

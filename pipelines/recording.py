@@ -1,0 +1,116 @@
+"""What a run remembers of its frames, and the trajectories and notes that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from remov3r.camera import Camera
+from remov3r.errors import ShapeError, TrackingError
+from remov3r.geometry import project_to_se3
+from remov3r.pipelines.thinning import at_most_wide
+from remov3r.types import Frame, FrameEstimate, Keyframe, Pose, TrackedPose, TrackingState, Trajectory
+
+
+class Recording:
+    """Every frame's online pose and every keyframe's image and depth, in the order of arrival."""
+
+    def __init__(self, keyframe_width: int) -> None:
+        self._keyframe_width = keyframe_width
+        self._tracked: list[TrackedPose] = []
+        self._keyframes: list[Keyframe] = []
+        self._lost: set[int] = set()
+        self._camera: Camera | None = None
+
+    def __len__(self) -> int:
+        return len(self._tracked)
+
+    def add(self, tracked: TrackedPose) -> None:
+        """Remember the online pose of a frame."""
+        self._tracked.append(tracked)
+        if tracked.state is TrackingState.LOST:
+            self._lost.add(tracked.frame_index)
+
+    def add_keyframe(self, frame: Frame, estimate: FrameEstimate) -> None:
+        """Remember a keyframe, not larger than allowed; its image is kept at the size of its depth only.
+
+        Raises:
+            ShapeError: the estimate has no dense prediction.
+        """
+        if estimate.dense is None:
+            raise ShapeError(f"frame {frame.index}: the front end gave a keyframe without depth")
+        self._camera = frame.camera
+        dense = at_most_wide(estimate.dense, self._keyframe_width)
+        size = (dense.camera.width, dense.camera.height)
+        rgb = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        pose = np.eye(4)  # until the end, when `keyframes` gives the optimised one
+        self._keyframes.append(Keyframe(frame.index, frame.timestamp_s, rgb, pose, dense, dense))
+
+    @property
+    def camera(self) -> Camera:
+        """The camera of the full-size frames."""
+        self.check_not_empty()
+        assert self._camera is not None  # the first frame is a keyframe
+        return self._camera
+
+    def check_not_empty(self) -> None:
+        """Raise TrackingError unless at least one frame was tracked."""
+        if not self._tracked:
+            raise TrackingError("no frame was tracked, so there is nothing to finish")
+
+    def keyframes(self, poses: Mapping[int, Pose]) -> Iterator[Keyframe]:
+        """Yield the keyframes at their optimised poses, not yet aligned."""
+        for k in self._keyframes:
+            yield replace(k, T_world_cam=poses[k.frame_index])
+
+    def online(self) -> Trajectory:
+        """Return the poses as they were when first given out."""
+        return self._trajectory([t.T_world_cam for t in self._tracked])
+
+    def trajectory(self, poses: Mapping[int, Pose]) -> Trajectory:
+        """Return the final poses."""
+        return self._trajectory([poses[t.frame_index] for t in self._tracked])
+
+    def _trajectory(self, poses: list[Pose]) -> Trajectory:
+        return Trajectory(
+            frame_index=np.array([t.frame_index for t in self._tracked], np.int64),
+            timestamps_s=np.array([t.timestamp_s for t in self._tracked], np.float64),
+            # Products of many matrices drift from SO(3), which evo and others refuse.
+            T_world_cam=project_to_se3(np.stack(poses)),
+            is_keyframe=np.array([t.is_keyframe for t in self._tracked], bool),
+            state=tuple(t.state for t in self._tracked),
+        )
+
+    def was_lost(self, frame_index: int) -> bool:
+        """Whether tracking was lost at this frame; its depth would then be fused in the wrong place."""
+        return frame_index in self._lost
+
+    def notes(self, meshed: bool, wanted: bool) -> tuple[str, ...]:
+        """Say in words what is worse than it should be.
+
+        Args:
+            meshed: whether there is a mesh.
+            wanted: whether the configuration asks for one.
+        """
+        notes = list(lost_stretches(self.online()))
+        if len(self) == 1:
+            notes.append("only one frame: no motion, so the scale and the map rest on its depth alone")
+        if not wanted:
+            notes.append("no mesh and no cloud: switched off (mesh = false)")
+        elif not meshed:
+            notes.append("no mesh: no surface was seen in any keyframe's depth")
+        return tuple(notes)
+
+
+def lost_stretches(trajectory: Trajectory) -> Iterator[str]:
+    """Name each run of frames without a measured pose, and whether tracking came back."""
+    lost = np.array([state is TrackingState.LOST for state in trajectory.state])
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]]).astype(int)))
+    for first, end in zip(edges[::2], edges[1::2]):
+        frames = f"frames {trajectory.frame_index[first]} to {trajectory.frame_index[end - 1]}"
+        times = f"{trajectory.timestamps_s[first]:.2f} s to {trajectory.timestamps_s[end - 1]:.2f} s"
+        after = "and not regained" if end == len(lost) else "then regained"
+        yield f"tracking lost in {frames} ({times}), {after}"
