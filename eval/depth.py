@@ -123,7 +123,9 @@ def resized_depth(depth_m: Map, width: int, height: int) -> Float[np.ndarray, "t
     return np.where(share > 0.999, smooth, nearest)
 
 
-def _comparable(predicted_m: Map, truth_m: Map, config: DepthEvalConfig) -> tuple[Pixels, Pixels]:
+def _comparable(
+    predicted_m: Map, truth_m: Float[np.ndarray, "th tw"], config: DepthEvalConfig
+) -> tuple[Pixels, Pixels]:
     """Pixels with a prediction and ground truth in range, at the ground truth's size."""
     predicted = resized_depth(predicted_m, truth_m.shape[1], truth_m.shape[0])
     use = (truth_m >= config.min_m) & (truth_m <= config.max_m) & (predicted > 0) & np.isfinite(predicted)

@@ -25,7 +25,7 @@ from remov3r.eval.depth import DepthMetrics, DepthPair, depth_metrics
 from remov3r.types import Image
 
 SIZE = 224
-DepthModel = Callable[[Image], Float[np.ndarray, "h w"]]
+DepthModel = Callable[[Image], Float[np.ndarray, "224 224"]]
 
 
 def load_fastdepth(path: Path) -> DepthModel:
@@ -49,7 +49,7 @@ def load_fastdepth(path: Path) -> DepthModel:
         raise DataError(f"{path}: not a readable ONNX model: {error}") from error
     name = session.get_inputs()[0].name
 
-    def predict(rgb: Image) -> Float[np.ndarray, "h w"]:
+    def predict(rgb: Image) -> Float[np.ndarray, "224 224"]:
         small = cv2.resize(rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         depth = np.asarray(session.run(None, {name: small.transpose(2, 0, 1)[None]})[0])
         return np.maximum(depth.reshape(SIZE, SIZE), 0)

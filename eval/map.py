@@ -21,6 +21,7 @@ from remov3r.geometry import transform, unproject
 from remov3r.types import Frame, Mesh, Pose
 
 Points = Float[np.ndarray, "n 3"]
+TruthPoints = Float[np.ndarray, "m 3"]
 
 
 class MapEvalConfig(Config):
@@ -59,7 +60,7 @@ class MapMetrics:
 
 
 def map_metrics(
-    mesh: Mesh, truth_points_m: Points, T_truth_map: Pose, config: MapEvalConfig = DEFAULT
+    mesh: Mesh, truth_points_m: TruthPoints, T_truth_map: Pose, config: MapEvalConfig = DEFAULT
 ) -> MapMetrics:
     """Compare a mesh with ground-truth points.
 
@@ -73,7 +74,7 @@ def map_metrics(
     return cloud_metrics(points, truth_points_m)
 
 
-def cloud_metrics(points_m: Points, truth_points_m: Points) -> MapMetrics:
+def cloud_metrics(points_m: Points, truth_points_m: TruthPoints) -> MapMetrics:
     """Compare two sets of points in one world.
 
     Raises:
@@ -123,7 +124,7 @@ def truth_points(frames: Iterable[Frame], config: MapEvalConfig = DEFAULT) -> Po
     return cells.means[keep]
 
 
-def thinned(points_m: Points, voxel_m: float) -> Points:
+def thinned(points_m: Points, voxel_m: float) -> Float[np.ndarray, "m 3"]:
     """Replace the points in each cube of space by their mean."""
     return _Cells.of(points_m, voxel_m).means
 
@@ -137,7 +138,7 @@ class _Cells:
     views: Float[np.ndarray, " n"]
 
     @staticmethod
-    def of(points_m: Points, voxel_m: float) -> _Cells:
+    def of(points_m: Float[np.ndarray, "p 3"], voxel_m: float) -> _Cells:
         """Sort one view's points into cubes; 21 bits a side reach 10 km either way at 1 cm."""
         cell = np.floor(points_m / voxel_m).astype(np.int64) + (1 << 20)
         keys, which = np.unique((cell[:, 0] << 42) | (cell[:, 1] << 21) | cell[:, 2], return_inverse=True)
@@ -154,7 +155,7 @@ class _Cells:
 def _weighted_means(
     points: Points, weights: Float[np.ndarray, " n"], which: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, " m"]]:
-    total = np.bincount(which, weights)
+    total = np.bincount(which, weights).astype(np.float64)  # empty input counts in integers
     sums = np.stack([np.bincount(which, weights * points[:, axis]) for axis in range(3)], 1)
     return sums / total[:, None], total
 

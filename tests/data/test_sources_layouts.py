@@ -203,7 +203,8 @@ class TestPosedFolder:
     def test_bad_files(self, tmp_path: Path) -> None:
         folder = write_posed(tmp_path / "room", 3)
         lines = (folder / "poses.txt").read_text().splitlines()
-        (folder / "poses.txt").write_text("\n".join([lines[0], lines[1].replace(lines[1].split()[0], "nan", 1), lines[2]]))
+        bad = "nan " + lines[1].split(maxsplit=1)[1]
+        (folder / "poses.txt").write_text("\n".join([lines[0], bad, lines[2]]))
         with pytest.raises(DataError, match=r"poses\.txt, line 2: .*NaN"):
             open_source(folder)
         (folder / "poses.txt").write_text(lines[0])
