@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from remov3r.config import Config
 from remov3r.errors import ShapeError
@@ -26,13 +27,13 @@ class ConsistencyConfig(Config):
         masked_from: contradictions from which a pixel is masked; fewer only raise its sigma.
     """
 
-    neighbours: int = 6
-    sigmas: float = 2.0
-    min_relative: float = 0.05
-    max_relative: float = 0.15
-    max_angle_rad: float = 0.9
-    max_distance_m: float = 1.5
-    masked_from: int = 2
+    neighbours: NonNegativeInt = 6
+    sigmas: PositiveFloat = 2.0
+    min_relative: PositiveFloat = 0.05
+    max_relative: PositiveFloat = 0.15
+    max_angle_rad: PositiveFloat = 0.9
+    max_distance_m: PositiveFloat = 1.5
+    masked_from: PositiveInt = 2
 
 
 @dataclass(frozen=True)

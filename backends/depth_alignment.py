@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from remov3r.camera import Camera
 from remov3r.config import Config
@@ -30,16 +31,16 @@ class AlignmentConfig(Config):
         landmark_sigma: relative error of a landmark's depth.
     """
 
-    min_landmarks: int = 5
+    min_landmarks: PositiveInt = 5
     min_field_landmarks: int = 30
     min_field_cells: int = 4
-    columns: int = 4
-    rows: int = 3
-    node_sigma: float = 0.3
-    step_sigma: float = 0.1
-    slope_sigma: float = 0.15
-    landmark_sigma: float = 0.02
-    iterations: int = 10
+    columns: int = Field(4, ge=2)
+    rows: int = Field(3, ge=2)
+    node_sigma: PositiveFloat = 0.3
+    step_sigma: PositiveFloat = 0.1
+    slope_sigma: PositiveFloat = 0.15
+    landmark_sigma: PositiveFloat = 0.02
+    iterations: PositiveInt = 10
 
 
 @dataclass(frozen=True)

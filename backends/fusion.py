@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.sparse.csgraph import connected_components
 
 from remov3r.backends.open3d_import import load_open3d
@@ -22,6 +23,7 @@ from remov3r.types import DensePrediction, DepthMap, Mesh, PointCloud, Pose
 logger = logging.getLogger(__name__)
 
 BLOCK = 16  # voxels per side of a block
+CHUNK = 32  # blocks updated at a time, so that the arrays in between stay in the cache
 
 
 class FusionConfig(Config):
@@ -38,18 +40,18 @@ class FusionConfig(Config):
         max_blocks: cap on memory (about 80 kB a block); beyond it no new space is mapped.
     """
 
-    voxel_m: float = 0.02
-    truncation_voxels: float = 8.0
-    min_depth_m: float = 0.2
-    max_depth_m: float = 4.5
-    upsample_to_width: int = 256
-    max_curvature: float = 0.05
-    reference_sigma_m: float = 0.05
-    min_weight: float = 0.02
-    max_weight: float = 10.0
-    min_views: float = 2.0
-    min_component_triangles: int = 200
-    max_blocks: int = 8000
+    voxel_m: PositiveFloat = 0.02
+    truncation_voxels: PositiveFloat = 8.0
+    min_depth_m: NonNegativeFloat = 0.2
+    max_depth_m: PositiveFloat = 4.5
+    upsample_to_width: NonNegativeInt = 256
+    max_curvature: PositiveFloat = 0.05
+    reference_sigma_m: PositiveFloat = 0.05
+    min_weight: PositiveFloat = 0.02
+    max_weight: PositiveFloat = 10.0
+    min_views: PositiveFloat = 2.0
+    min_component_triangles: NonNegativeInt = 200
+    max_blocks: PositiveInt = 8000
 
 
 @dataclass(frozen=True)
@@ -171,20 +173,24 @@ class TsdfVolume:
             return
         T_cam_world = inverse(T_world_cam.astype(np.float64))
         buffers = self._allocate(self._touched_blocks(seen, T_cam_world), grow=sign > 0)
-        positions, voxels = self._grid.voxel_coordinates_and_flattened_indices(buffers)
         # Only after the allocation: an array fetched before the grid grows is a stale copy.
         layers = [self._grid.attribute(name) for name in ("tsdf", "weight", "color")]
         tsdf, weight, color = (a.reshape((-1, a.shape[-1])).numpy() for a in layers)
-        chosen, distance, pixel = self._project(positions.numpy(), seen, T_cam_world)
-        index, added = voxels.numpy()[chosen], sign * seen.weight.ravel()[pixel][:, None]
-        before = weight[index]
-        after = before + added
-        # Rounding leaves a trace of weight where everything was taken back.
-        kept = after > 1e-5
-        share = np.where(kept, 1 / np.where(kept, after, 1), 0)
-        tsdf[index] = (tsdf[index] * before + distance[:, None] * added) * share
-        color[index] = (color[index] * before + seen.rgb.reshape(-1, 3)[pixel] * added) * share
-        weight[index] = np.where(kept, after, 0)
+        weight_of, rgb_of = seen.weight.ravel(), seen.rgb.reshape(-1, 3)
+        for first in range(0, len(buffers), CHUNK):
+            positions, voxels = self._grid.voxel_coordinates_and_flattened_indices(
+                buffers[first : first + CHUNK]
+            )
+            chosen, distance, pixel = self._project(positions.numpy(), seen, T_cam_world)
+            index, added = voxels.numpy()[chosen], sign * weight_of[pixel][:, None]
+            before = weight[index]
+            after = before + added
+            # Rounding leaves a trace of weight where everything was taken back.
+            kept = after > 1e-5
+            share = np.where(kept, 1 / np.where(kept, after, 1), 0)
+            tsdf[index] = (tsdf[index] * before + distance[:, None] * added) * share
+            color[index] = (color[index] * before + rgb_of[pixel] * added) * share
+            weight[index] = np.where(kept, after, 0)
 
     def _touched_blocks(self, seen: Measurement, T_cam_world: Pose) -> Any:
         """Coordinates of the blocks within the truncation band of the depth map."""
@@ -232,7 +238,7 @@ class TsdfVolume:
     def _extract(self) -> Mesh | None:
         views = min(self._config.min_views, float(self._frames))
         # Open3D's comparison is strict, so half an average pixel makes one view enough.
-        threshold = (views - 0.5) * self._weight_sum / self._pixels
+        threshold = max(views - 0.5, 0.0) * self._weight_sum / self._pixels
         raw = self._grid.extract_triangle_mesh(weight_threshold=threshold)
         if "positions" not in raw.vertex or "indices" not in raw.triangle or not len(raw.triangle.indices):
             return None

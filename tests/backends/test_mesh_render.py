@@ -20,7 +20,8 @@ QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (
 
 def box_room() -> Mesh:
     """The box of `room.py` with triangles facing inwards; red floor, blue ceiling, grey walls."""
-    vertices, triangles, colors, normals = [], [], [], []
+    triangles: list[list[int]] = []
+    vertices, colors, normals = [], [], []
     for quad in QUADS:
         corners = CORNERS[list(quad)]
         normal = 2 * (0.5 - corners.mean(0)) * (np.ptp(corners, axis=0) == 0)

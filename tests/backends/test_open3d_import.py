@@ -58,7 +58,7 @@ def test_absent_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(open3d_import.importlib, "import_module", absent)
+    monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(MissingDependencyError, match=r"remov3r\[slam\]"):
         load_open3d()
 
@@ -67,19 +67,19 @@ def test_error_inside_open3d_for_another_module_is_not_hidden(monkeypatch: pytes
     def broken(name: str) -> None:
         raise ModuleNotFoundError("No module named 'dash'", name="dash")
 
-    monkeypatch.setattr(open3d_import.importlib, "import_module", broken)
+    monkeypatch.setattr("importlib.import_module", broken)
     with pytest.raises(ModuleNotFoundError, match="dash"):
         load_open3d()
 
 
 def test_missing_libraries_are_listed_by_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open3d_import.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(open3d_import, "_loads", lambda library: library == "libGL.so.1")
     monkeypatch.setattr(open3d_import, "preload_libusb", lambda: False)
     assert set(missing_system_libraries()) == set(DEBIAN_PACKAGES.values()) - {"libgl1"}
     monkeypatch.setattr(open3d_import, "preload_libusb", lambda: True)
     assert "libusb-1.0-0" not in missing_system_libraries()
-    monkeypatch.setattr(open3d_import.sys, "platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")
     assert missing_system_libraries() == ()
 
 
