@@ -24,6 +24,7 @@ from remov3r.backends.gtsam_bundle import (
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import projection_jacobian
 from remov3r.config import Config
+from remov3r.geometry import inverse, transform
 
 Ids = Int[np.ndarray, " n"]
 
@@ -239,9 +240,17 @@ def _write_back(
     config: AdjustmentConfig,
 ) -> None:
     """Take over the solution, mark observations that do not fit it, and say how sure each depth is now."""
+    left_out = np.ones(len(landmark_map.points), bool)
+    left_out[landmarks] = False
     for i, place in enumerate(places.tolist()):
-        if not problem.held[i]:
-            landmark_map.keyframes[place].T_world_cam = solution.T_world_cam[i]
+        if problem.held[i]:
+            continue
+        keyframe = landmark_map.keyframes[place]
+        moved = solution.T_world_cam[i] @ inverse(keyframe.T_world_cam)
+        keyframe.T_world_cam = solution.T_world_cam[i]
+        # Landmarks that only this keyframe has seen go with it.
+        own = left_out & (landmark_map.anchor == place)
+        landmark_map.points[own] = transform(moved, landmark_map.points[own])
     landmark_map.points[landmarks] = solution.points
     camera = problem.camera
     T = solution.T_world_cam[problem.obs_camera]

@@ -43,7 +43,7 @@ class BundleConfig(Config):
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
     weak_frames: int = Field(5, ge=0)
-    restart_after_frames: int = Field(15, ge=1)
+    restart_after_frames: int = Field(8, ge=1)
     blank_contrast: float = Field(4.0, ge=0)
     online_scale: bool = True
 
@@ -188,13 +188,20 @@ class BundleBackend:
         self._missed += 1
         self._wanted = False
         if self._missed <= self._config.weak_frames and textured:
-            T = front_end if front_end is not None else self._T_last @ self._step
+            T = self._held_up(front_end)
             return self._pose_of(frame, T, TrackingState.WEAK, estimate, None)
         if not self._lost:
             self._note(f"frame {frame.index}: tracking lost")
         self._lost = True
         self._restart = self._wanted = textured and self._missed >= self._config.restart_after_frames
         return self._pose_of(frame, self._T_last, TrackingState.LOST, estimate, None)
+
+    def _held_up(self, front_end: Pose | None) -> Pose:
+        """The front end's word, else what the images look like, else the motion so far."""
+        if front_end is not None:
+            return front_end
+        predicted = self._tracker.predicted
+        return self._T_last @ self._step if predicted is None else predicted
 
     def _recover(self, gray: Gray, frame_index: int) -> PoseSolution | None:
         """Look the frame up among the keyframes."""
@@ -213,7 +220,7 @@ class BundleBackend:
         """Few of the keyframe's points are left, or many frames have passed; never while nothing moves."""
         followed = len(self._tracker.tracks.landmarks)
         if followed < self._config.keyframe_survivors * self._config.tracker.features.corners * 0.5:
-            return self._since_keyframe > 1 or followed < 50
+            return True
         moved = self._tracker.motion_px()
         least = self._config.keyframe_min_motion_px * self._gray.shape[1] / 640
         if moved < least:

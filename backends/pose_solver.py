@@ -69,6 +69,36 @@ def projection_jacobian(P: Points, camera: Camera) -> Float[np.ndarray, "n 2 3"]
     return J
 
 
+def _whitened(
+    T: Pose, points: Points, spread: Points, pixels: Pixels, camera: Camera, variance: float
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2 6"]]:
+    """Return residuals and Jacobians (rotation, translation of the camera in its own frame), both whitened.
+
+    The whitening is the symmetric root of (variance I + g gᵀ)⁻¹, g being the projected spread.
+    """
+    error, P = reprojection(T, points, pixels, camera)
+    inverse_z = 1 / np.maximum(P[:, 2], 1e-3)
+    x, y = P[:, 0] * inverse_z, P[:, 1] * inverse_z
+    J = np.empty((len(P), 2, 6))
+    J[:, 0, 0], J[:, 0, 1], J[:, 0, 2] = x * y, -(1 + x * x), y
+    J[:, 1, 0], J[:, 1, 1], J[:, 1, 2] = 1 + y * y, -x * y, -x
+    J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = -inverse_z, 0, x * inverse_z
+    J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = 0, -inverse_z, y * inverse_z
+    J[:, 0] *= camera.fx
+    J[:, 1] *= camera.fy
+    s = spread @ T[:3, :3]
+    g = np.stack(
+        [camera.fx * (s[:, 0] - x * s[:, 2]) * inverse_z, camera.fy * (s[:, 1] - y * s[:, 2]) * inverse_z], 1
+    )
+    length = np.maximum((g**2).sum(1), 1e-12)
+    shrink = (1 - np.sqrt(variance / (variance + length))) / length
+    r = error - g * ((g * error).sum(1) * shrink)[:, None]
+    gJ = g[:, :1] * J[:, 0] + g[:, 1:] * J[:, 1]
+    J -= g[:, :, None] * (gJ * shrink[:, None])[:, None]
+    sigma = np.sqrt(variance)
+    return r / sigma, J / sigma
+
+
 def refine_pose(
     T_world_cam: Pose,
     points: Points,
@@ -76,7 +106,7 @@ def refine_pose(
     pixels: Pixels,
     camera: Camera,
     config: PoseSolverConfig,
-    prior_information: Float[np.ndarray, "6 6"] | None = None,
+    iterations: int | None = None,
 ) -> tuple[Pose, Covariance]:
     """Minimise the robust reprojection error of one camera by damped Gauss-Newton.
 
@@ -85,47 +115,35 @@ def refine_pose(
 
     Args:
         spread: one standard deviation of each point, as a vector in the world frame.
-        prior_information: ties the pose to the start (rotation first, camera frame).
+        iterations: at most; the configuration's when None.
     Returns:
         the pose, and its covariance (rotation first, then translation, in the camera frame).
     """
-    T_start, T = T_world_cam, T_world_cam.copy()
+    T_start, T, T_best = T_world_cam, T_world_cam, T_world_cam
     variance = (config.sigma_px * max(camera.width / 640, 0.4)) ** 2
-    damping, cost, H_kept = 1e-6, np.inf, np.eye(6) * 1e-12
-    step_back = T
-    for _ in range(config.iterations):
-        error, P = reprojection(T, points, pixels, camera)
-        J_point = projection_jacobian(P, camera)
-        g = np.einsum("nij,nj->ni", J_point, spread @ T[:3, :3])
-        shrink = 1 / (variance + (g**2).sum(1))
-        W_error = (error - g * ((g * error).sum(1) * shrink)[:, None]) / variance
-        squared = (W_error * error).sum(1)
-        norm = np.sqrt(np.maximum(squared, 0))
+    damping, cost = 1e-6, np.inf
+    H, b = np.eye(6), np.zeros(6)
+    for _ in range(iterations or config.iterations):
+        r, J = _whitened(T, points, spread, pixels, camera, variance)
+        squared = (r**2).sum(1)
+        norm = np.sqrt(squared)
         weight = np.minimum(1.0, config.huber / np.maximum(norm, 1e-12))
         new_cost = float(np.where(norm < config.huber, 0.5 * squared, config.huber * (norm - 0.5 * config.huber)).sum())
-        J = np.concatenate([_cross_right(J_point, P), -J_point], 2)
-        W_J = (J - g[:, :, None] * (np.einsum("ni,nij->nj", g, J) * shrink[:, None])[:, None]) / variance
-        H = np.einsum("nij,nik,n->jk", J, W_J, weight)
-        b = np.einsum("nij,ni,n->j", J, W_error, weight)
-        if prior_information is not None:
-            delta = _local(T_start, T)
-            H, b = H + prior_information, b + prior_information @ delta
-            new_cost += 0.5 * float(delta @ prior_information @ delta)
-        if new_cost > cost * (1 + 1e-9):
-            T, damping = step_back, damping * 100
+        if new_cost <= cost:
+            done = cost - new_cost < 1e-6 * cost
+            T_best, cost, damping = T, new_cost, max(damping * 0.1, 1e-9)
+            A = (J * np.sqrt(weight)[:, None, None]).reshape(-1, 6)
+            H, b = A.T @ A, A.T @ (r * np.sqrt(weight)[:, None]).ravel()
+            if done:
+                break
+        else:
+            damping *= 100
             if damping > 1e4:
                 break
-            H, b = H_kept, b_kept
-        else:
-            if cost - new_cost < 1e-7 * cost:
-                H_kept = H
-                break
-            step_back, cost, H_kept, b_kept, damping = T, new_cost, H, b, max(damping * 0.1, 1e-9)
-        step = -np.linalg.solve(H + damping * np.diag(np.diag(H)) + 1e-9 * np.eye(6), b)
-        T = _moved(T, step)
-    if not np.isfinite(T).all():
-        T = T_start
-    return T, np.linalg.pinv(H_kept, hermitian=True)
+        T = _moved(T_best, -np.linalg.solve(H + damping * np.diag(np.diag(H)) + 1e-9 * np.eye(6), b))
+    if not np.isfinite(T_best).all():
+        T_best = T_start
+    return T_best, np.linalg.pinv(H, hermitian=True)
 
 
 def solve_pose(
@@ -186,13 +204,13 @@ def _settle(
     limit: float,
 ) -> PoseSolution | None:
     """Refine on all points, then on the inliers, twice."""
-    T, _ = refine_pose(guess, points, spread, pixels, camera, config)
-    for _ in range(2):
+    T, _ = refine_pose(guess, points, spread, pixels, camera, config, 6)
+    for iterations in (4, None):
         inliers = np.linalg.norm(reprojection(T, points, pixels, camera)[0], axis=1) < limit
         if inliers.sum() < 6:
             return None
         T, covariance = refine_pose(
-            T, points[inliers], spread[inliers], pixels[inliers], camera, config
+            T, points[inliers], spread[inliers], pixels[inliers], camera, config, iterations
         )
     inliers = np.linalg.norm(reprojection(T, points, pixels, camera)[0], axis=1) < limit
     return PoseSolution(T, covariance, inliers) if inliers.sum() >= 6 else None
@@ -204,21 +222,9 @@ def _better(a: PoseSolution | None, b: PoseSolution | None) -> PoseSolution | No
     return b if b.inliers.sum() > a.inliers.sum() else a
 
 
-def _cross_right(J: Float[np.ndarray, "n 2 3"], P: Points) -> Float[np.ndarray, "n 2 3"]:
-    """J [P]x: the derivative by a rotation of the camera about its own axes."""
-    return np.cross(J, P[:, None])
-
-
 def _moved(T: Pose, step: Float[np.ndarray, " 6"]) -> Pose:
     """Apply a small motion (rotation, translation) in the camera's own frame."""
     out = T.copy()
     out[:3, :3] = T[:3, :3] @ rotation_exp(step[:3])
     out[:3, 3] = T[:3, 3] + T[:3, :3] @ step[3:]
     return out
-
-
-def _local(T_from: Pose, T_to: Pose) -> Float[np.ndarray, " 6"]:
-    """The small motion that leads from one pose to another, in the first one's frame."""
-    R = T_from[:3, :3].T
-    w = cv2.Rodrigues(R @ T_to[:3, :3])[0].ravel()
-    return np.concatenate([w, R @ (T_to[:3, 3] - T_from[:3, 3])])

@@ -29,6 +29,7 @@ class TrackerConfig(Config):
     """Tracking of one frame."""
 
     features: FeatureConfig = FeatureConfig()
+    blurred: FeatureConfig = FeatureConfig(klt_window_px=35, forward_backward_px=2.0)
     pose: PoseSolverConfig = PoseSolverConfig()
     min_inliers: int = Field(15, ge=6)
     min_inlier_ratio: float = Field(0.3, gt=0, lt=1)
@@ -55,6 +56,7 @@ class Tracker:
 
     def __init__(self, landmark_map: LandmarkMap, config: TrackerConfig) -> None:
         self.tracks = NO_TRACKS
+        self.predicted: Pose | None = None
         self._map, self._config = landmark_map, config
         self._gray: Gray | None = None
         self._key_gray: Gray | None = None
@@ -76,13 +78,22 @@ class Tracker:
         previous, config = self._gray, self._config
         if previous is None or len(self.tracks.landmarks) < config.min_inliers:
             return None
-        expected, guesses = self._expected(previous, gray, T_world_last, guesses)
-        pixels, ok = track_points(previous, gray, self.tracks.pixels, expected, config.features)
-        tracks = Tracks(self.tracks.landmarks[ok], pixels[ok])
-        if config.from_keyframe:
-            tracks = self._anchored(gray, tracks)
+        starts, poses = self._starts(previous, gray, T_world_last, guesses)
+        self.predicted = poses[0]
+        for start, features in ((0, config.features), (0, config.blurred), (1, config.blurred)):
+            pixels, ok = track_points(previous, gray, self.tracks.pixels, starts[start], features)
+            found = self._solve(gray, Tracks(self.tracks.landmarks[ok], pixels[ok]), poses[: start + 1])
+            if found is not None:
+                self._gray, self.tracks = gray, found[1]
+                return found[0]
+        return None
+
+    def _solve(self, gray: Gray, tracks: Tracks, guesses: list[Pose]) -> tuple[PoseSolution, Tracks] | None:
+        config = self._config
         if len(tracks.landmarks) < config.min_inliers:
             return None
+        if config.from_keyframe:
+            tracks = self._anchored(gray, tracks)
         points, spread = self._map.points[tracks.landmarks], self._map.spread(tracks.landmarks)
         solution = solve_pose(guesses, points, spread, tracks.pixels, self._map.camera, config.pose)
         if solution is None:
@@ -90,8 +101,7 @@ class Tracker:
         count = int(solution.inliers.sum())
         if count < config.min_inliers or count < config.min_inlier_ratio * len(tracks.landmarks):
             return None
-        self._gray, self.tracks = gray, tracks.kept(solution.inliers)
-        return solution
+        return solution, tracks.kept(solution.inliers)
 
     def motion_px(self) -> float:
         """How far the followed points have moved since the keyframe (median); infinite without a keyframe."""
@@ -102,22 +112,22 @@ class Tracker:
             return float("inf")
         return float(np.median(np.linalg.norm(self.tracks.pixels[here] - self._key_tracks.pixels[there], axis=1)))
 
-    def _expected(
+    def _starts(
         self, previous: Gray, gray: Gray, T_world_last: Pose, guesses: list[Pose]
-    ) -> tuple[Pixels, list[Pose]]:
-        """Choose among the guesses, no motion, and the turn that the whole image suggests."""
+    ) -> tuple[list[Pixels], list[Pose]]:
+        """Where the points may be under each guess, under no motion, and under the turn that the whole image
+        suggests; the one whose image patches fit best comes first."""
         camera, tracks = self._map.camera, self.tracks
         points = self._map.points[tracks.landmarks]
-        candidates = [*guesses, T_world_last, T_world_last @ _turn(previous, gray, camera.fx)]
+        poses = [*guesses, T_world_last, T_world_last @ _turn(previous, gray, camera.fx)]
         before = reprojection(T_world_last, points, np.zeros((1, 2)), camera)[0]
-        scorer = _PhotometricScore(previous, gray, tracks.pixels)
+        score = _PhotometricScore(previous, gray, tracks.pixels)
         flows = [
-            _sane(reprojection(T, points, np.zeros((1, 2)), camera)[0] - before, gray.shape[1])
-            for T in candidates
+            _sane(reprojection(T, points, np.zeros((1, 2)), camera)[0] - before, gray.shape[1]) for T in poses
         ]
-        order = np.argsort([scorer(tracks.pixels + flow) for flow in flows], kind="stable")
-        best = int(order[0])
-        return tracks.pixels + flows[best], [candidates[best]]
+        starts = [tracks.pixels + flow for flow in flows]
+        order = np.argsort([score(pixels) for pixels in starts], kind="stable")
+        return [starts[i] for i in order], [poses[i] for i in order]
 
     def _anchored(self, gray: Gray, tracks: Tracks) -> Tracks:
         """Align the points of the keyframe with its own image, so that errors do not add up over frames."""
