@@ -231,7 +231,8 @@ def _pose_figures(network: Remov3rNetwork, clips: Iterator[Truth], config: Train
         t0, r0 = pose_errors(identity, local[free])
         for values, new in zip(errors, (t, r, t0, r0)):
             values.append(new.cpu().numpy())
-        apart.append(divergence(output.pose_embedding[0, 1:], output.pose_embedding[0, :1]).cpu().numpy())
+        later = output.pose_embedding[0, 1:]
+        apart.append(divergence(later, output.pose_embedding[0, :1].expand_as(later)).cpu().numpy())
     if not apart:
         return None
     shortest = min(len(a) for a in apart)
