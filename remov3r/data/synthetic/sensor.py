@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -55,7 +57,8 @@ class Sensor:
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         radius = ((x - width / 2) ** 2 + (y - height / 2) ** 2) / (width**2 + height**2) * 4
         self._vignette = (1 - rng.uniform(0, config.vignetting) * radius)[..., None]
-        self._bank = rng.standard_normal((2 * height, 2 * width, 3), np.float32) if self._noise else None
+        self._bank = _noise_bank(height, width) if self._noise else None
+        self._most_smear_px = 14 * width / 256
         self._level: float | None = None
 
     def __call__(
@@ -70,7 +73,7 @@ class Sensor:
         out = image * (self._exposure(image) * self._gain) * self._vignette
         if self._blur_px > 0.2:
             out = cv2.GaussianBlur(out, (0, 0), self._blur_px)
-        smear = np.hypot(*motion_px) * self._shutter
+        smear = min(float(np.hypot(*motion_px)) * self._shutter, self._most_smear_px)
         if smear > 1:
             out = cv2.filter2D(out, -1, _line(smear, float(np.arctan2(motion_px[1], motion_px[0]))))
         out = out / (1 + 0.15 * np.maximum(out - 0.6, 0))  # soft shoulder before clipping
@@ -94,6 +97,12 @@ class Sensor:
         wanted = 0.42 / max(float(image[::4, ::4].mean()), 0.02)
         self._level = wanted if self._level is None else self._level + 0.15 * (wanted - self._level)
         return float(np.clip(self._level, 0.3, 4.0) * 2 ** (self._stops / 2))
+
+
+@lru_cache(maxsize=2)
+def _noise_bank(height: int, width: int) -> Float[np.ndarray, "h2 w2 3"]:
+    """Noise to cut frames from at random places; drawing it anew for every frame would cost more than the ray caster."""
+    return np.random.default_rng(0).standard_normal((2 * height, 2 * width, 3), np.float32)
 
 
 def _line(length_px: float, angle_rad: float) -> np.ndarray:

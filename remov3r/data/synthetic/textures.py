@@ -166,10 +166,13 @@ def build_atlas(seed: int, size_px: int = 128, folder: Path | None = None) -> Te
     if size_px < 8 or size_px & (size_px - 1):
         raise DataError(f"texture size {size_px} must be a power of two, at least 8")
     rng = np.random.default_rng(seed)
+    drawn_px = max(size_px, 128)  # the patterns' details need some pixels
     images, category = [], []
     for name, pattern, count in _PROCEDURAL:
         for _ in range(count):
-            images.append((np.clip(pattern(rng, size_px), 0, 1) * 255).astype(np.uint8))
+            picture = np.asarray(pattern(rng, drawn_px), np.float32)
+            small = picture if drawn_px == size_px else cv2.resize(picture, (size_px,) * 2, interpolation=cv2.INTER_AREA)
+            images.append((np.clip(small, 0, 1) * 255).astype(np.uint8))
             category.append(frozenset([name]))
     for image, names in read_photos(folder, size_px) if folder else []:
         images.append(image)
