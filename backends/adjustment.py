@@ -79,7 +79,9 @@ def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig) -> list[Adju
     """Optimise the whole map twice, dropping what does not fit in between."""
     keyframes = landmark_map.keyframes
     done: list[Adjustment] = []
-    solver = config.solver.model_copy(update={"iterations": config.closing_iterations, "relative_tolerance": 1e-5})
+    solver = config.solver.model_copy(
+        update={"iterations": config.closing_iterations, "relative_tolerance": 1e-5}
+    )
     for _ in range(2):
         firsts: dict[int, int] = {}
         for i, keyframe in enumerate(keyframes):
@@ -147,7 +149,11 @@ def parallax_rad(landmark_map: LandmarkMap, rows: Ids) -> Float[np.ndarray, " l"
 
 
 def _adjust(
-    landmark_map: LandmarkMap, rows: Ids, held: list[int], config: AdjustmentConfig, solver: BundleSolverConfig
+    landmark_map: LandmarkMap,
+    rows: Ids,
+    held: list[int],
+    config: AdjustmentConfig,
+    solver: BundleSolverConfig,
 ) -> Adjustment | None:
     """Optimise the cameras and landmarks of some observations; write back what is better than before."""
     rows = _well_posed(landmark_map, rows, config)
@@ -207,7 +213,9 @@ def _ranges(
     return range_m, relative * range_m
 
 
-def _relative_sigma(landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig) -> Float[np.ndarray, " m"]:
+def _relative_sigma(
+    landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig
+) -> Float[np.ndarray, " m"]:
     with np.errstate(invalid="ignore"):
         relative = landmark_map.obs_depth_sigma_m[rows] / landmark_map.obs_depth_m[rows]
     return np.hypot(relative * config.depth_sigma_factor, config.depth_sigma_floor)
@@ -276,9 +284,7 @@ def _update_sigma(
     centres = landmark_map.poses[landmark_map.anchor[landmarks], :3, 3]
     along = (solution.points - centres)[problem.obs_point]
     R = solution.T_world_cam[problem.obs_camera][:, :3, :3]
-    moved = np.einsum(
-        "nij,nj->ni", projection_jacobian(P, problem.camera), np.einsum("nji,nj->ni", R, along)
-    )
+    moved = np.einsum("nij,nj->ni", projection_jacobian(P, problem.camera), np.einsum("nji,nj->ni", R, along))
     sigma_px = config.solver.sigma_px * max(problem.camera.width / 640, 0.4)
     with np.errstate(invalid="ignore"):
         prior = (problem.obs_range_m / problem.obs_range_sigma_m) ** 2

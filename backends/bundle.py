@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field
 
-from remov3r.backends.adjustment import AdjustmentConfig, adjust_all, adjust_window, settle_scale
-from remov3r.backends.features import Gray, to_gray
-from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
-from remov3r.backends.landmark_map import LandmarkMap
-from remov3r.backends.map_reuse import MapReuseConfig
-from remov3r.backends.pose_solver import PoseSolution
-from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks
-from remov3r.backends.trajectory_store import TrajectoryStore
-from remov3r.config import Config
-from remov3r.errors import ConfigError
-from remov3r.geometry import inverse
-from remov3r.types import (
-    Frame,
-    FrameEstimate,
-    Pose,
-    PoseKind,
-    RelativePose,
-    TrackedPose,
-    TrackingState,
-)
+from remov3r.backends.bundle_session import BundleConfig, BundleSession
+from remov3r.errors import DataError
+from remov3r.types import Frame, FrameEstimate, Pose, TrackedPose
 
-logger = logging.getLogger(__name__)
-
-
-class BundleConfig(Config):
-    """The bundle backend."""
-
-    tracker: TrackerConfig = TrackerConfig()
-    map_reuse: MapReuseConfig = MapReuseConfig()
-    adjustment: AdjustmentConfig = AdjustmentConfig()
-    keyframing: KeyframingConfig = KeyframingConfig()
-    keyframe_survivors: float = Field(0.5, gt=0, lt=1)
-    keyframe_frames: int = Field(20, ge=1)
-    keyframe_min_motion_px: float = Field(6.0, ge=0)
-    weak_frames: int = Field(5, ge=0)
-    restart_after_frames: int = Field(8, ge=1)
-    blank_contrast: float = Field(4.0, ge=0)
-    online_scale: bool = True
+__all__ = ["BundleBackend", "BundleConfig"]
 
 
 class BundleBackend:
@@ -53,30 +17,18 @@ class BundleBackend:
 
     def __init__(self, config: BundleConfig | None = None) -> None:
         self._config = config or BundleConfig()
-        self._notes: list[str] = []
-        self._map: LandmarkMap | None = None
+        self._session: BundleSession | None = None
+        self._finished = False
 
     def track(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Give the online pose of a frame; the first one is the world's origin."""
-        gray = to_gray(frame.rgb)
-        self._gray = gray
-        if self._map is None:
-            self._begin(frame)
-            return self._pose_of(frame, np.eye(4), TrackingState.OK, estimate, None)
-        front_end = self._front_end_pose(estimate)
-        textured = float(gray.std()) > self._config.blank_contrast
-        solution = None
-        if textured:
-            guesses = [self._T_last @ self._step, *([] if front_end is None else [front_end])]
-            solution = self._tracker.track(gray, self._T_last, guesses) if not self._lost else None
-            solution = solution or self._recover(gray, frame.index)
-        if solution is not None:
-            return self._measured(frame, estimate, solution)
-        return self._unmeasured(frame, estimate, front_end if textured else None, textured)
+        if self._session is None:
+            self._session = BundleSession(frame.camera, self._config)
+        return self._session.track(frame, estimate)
 
     def wants_keyframe(self) -> bool:
         """Whether the frame last tracked must become a keyframe."""
-        return self._wanted
+        return self._session is not None and self._session.wanted
 
     def add_keyframe(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Insert the frame last tracked as keyframe and optimise around it.
@@ -85,195 +37,27 @@ class BundleBackend:
         asks for a new start.
 
         Raises:
-            ConfigError: the estimate has no dense prediction.
+            DataError: the frame was not tracked before, or its estimate has no dense prediction.
         """
-        if estimate.dense is None:
-            raise ConfigError(f"frame {frame.index}: a keyframe's estimate must hold a dense prediction")
-        self._front_keyframe = (frame.index, estimate.T_world_key)
-        if self._missed and not self._restart:
-            return self._answer(frame, self._T_last, self._state, False, None)
-        landmark_map, restart = self._map, self._restart
-        assert landmark_map is not None
-        if restart:
-            self._submaps += 1
-            self._submap = self._submaps
-            self._tracker.restart(self._gray, NO_TRACKS, False)
-            self._restart, self._missed, self._lost, self._state = False, 0, False, TrackingState.WEAK
-            self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
-        insertion = self._inserter.insert(
-            frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap
-        )
-        if insertion.joined:
-            self._submap = 0
-            self._note(f"frame {frame.index}: the new map was joined to the old one")
-        self._optimise()
-        self._follow(insertion.place)
-        return self._answer(frame, self._T_last, self._state, True, None)
+        if self._session is None:
+            raise DataError(f"frame {frame.index}: add_keyframe() comes after track()")
+        return self._session.add_keyframe(frame, estimate)
 
     def finish(self) -> tuple[str, ...]:
-        """Optimise the whole map, settle its scale, and measure every frame again; return the notes."""
-        if self._map is None or self._finished:
-            return tuple(self._notes)
-        self._finished = True
-        results = adjust_all(self._map, self._config.adjustment) if len(self._map.keyframes) > 1 else []
-        if any(not r.accepted for r in results):
-            self._note("closing bundle rejected: the windows' result was kept")
-        self._store.rescale(settle_scale(self._map, self._config.adjustment))
-        self._store.refine(self._config.tracker.pose)
-        self._store.bridge_gaps()
-        return tuple(self._notes)
+        """Optimise the whole map, settle its scale, measure every frame again; return what was degraded."""
+        if self._session is None:
+            return ()
+        if not self._finished:
+            self._finished = True
+            self._session.finish()
+        return tuple(self._session.notes)
 
     def poses(self) -> dict[int, Pose]:
-        """Return T_world_cam of every tracked frame."""
-        return {} if self._map is None else self._store.poses()
+        """Return T_world_cam of every tracked frame, relative to its keyframe as optimised last."""
+        return {} if self._session is None else self._session.store.poses()
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""
-        empty = np.empty((0, 2)), np.empty(0)
-        places = [] if self._map is None else self._map.places_of(frame_index)
-        if self._map is None or not places:
-            return empty
-        rows = self._map.rows_of_keyframes(places)
-        landmarks = self._map.obs_landmark[rows]
-        T = self._map.keyframes[places[0]].T_world_cam
-        z = (self._map.points[landmarks] - T[:3, 3]) @ T[:3, 2]
-        seen = np.bincount(self._map.obs_landmark[self._map.obs_good], minlength=len(self._map.points))
-        good = (seen[landmarks] >= 3) & (self._map.sigma_log[landmarks] < 0.1) & (z > 0)
-        return self._map.obs_pixel[rows][good], z[good]
-
-    def _begin(self, frame: Frame) -> None:
-        config = self._config
-        self._map = LandmarkMap(frame.camera)
-        self._tracker = Tracker(self._map, config.tracker)
-        self._store = TrajectoryStore(self._map)
-        self._inserter = KeyframeInserter(
-            self._map, config.tracker.features, config.tracker.pose, config.map_reuse, config.adjustment,
-            config.keyframing,
-        )  # fmt: skip
-        self._T_last, self._step = np.eye(4), np.eye(4)
-        self._state = TrackingState.OK
-        self._missed, self._lost, self._restart, self._wanted = 0, False, False, True
-        self._submap, self._submaps, self._since_keyframe = 0, 0, 0
-        self._finished = False
-        self._front_keyframe: tuple[int, Pose | None] = (frame.index, None)
-
-    def _front_end_pose(self, estimate: FrameEstimate) -> Pose | None:
-        """Where the front end says that the camera is; None where it does not measure motion."""
-        if estimate.covariance is not None and not np.trace(estimate.covariance[3:, 3:]) < 1.0:
-            return None
-        index, T_world_key = self._front_keyframe
-        if index not in self._store.records:
-            return None
-        if not estimate.is_keyframe:
-            return self._store.pose(index) @ estimate.T_key_cam if estimate.keyframe_index == index else None
-        if T_world_key is None or estimate.T_world_key is None:
-            return None
-        return self._store.pose(index) @ inverse(T_world_key) @ estimate.T_world_key
-
-    def _measured(self, frame: Frame, estimate: FrameEstimate, solution: PoseSolution) -> TrackedPose:
-        T = solution.T_world_cam
-        if self._lost:
-            self._note(f"frame {frame.index}: tracking regained")
-        self._step = inverse(self._T_last) @ T if not self._missed else np.eye(4)
-        self._missed, self._lost, self._restart = 0, False, False
-        self._since_keyframe += 1
-        answer = self._pose_of(frame, T, TrackingState.OK, estimate, solution)
-        self._wanted = self._keyframe_due()
-        return answer
-
-    def _unmeasured(
-        self, frame: Frame, estimate: FrameEstimate, front_end: Pose | None, textured: bool
-    ) -> TrackedPose:
-        """Hold the pose up by the front end or the motion so far for a few frames; then it is lost."""
-        self._missed += 1
-        self._wanted = False
-        if self._missed <= self._config.weak_frames and textured:
-            T = self._held_up(front_end)
-            return self._pose_of(frame, T, TrackingState.WEAK, estimate, None)
-        if not self._lost:
-            self._note(f"frame {frame.index}: tracking lost")
-        self._lost = True
-        self._restart = self._wanted = textured and self._missed >= self._config.restart_after_frames
-        return self._pose_of(frame, self._T_last, TrackingState.LOST, estimate, None)
-
-    def _held_up(self, front_end: Pose | None) -> Pose:
-        """The front end's word, else what the images look like, else the motion so far."""
-        if front_end is not None:
-            return front_end
-        predicted = self._tracker.predicted
-        return self._T_last @ self._step if predicted is None else predicted
-
-    def _recover(self, gray: Gray, frame_index: int) -> PoseSolution | None:
-        """Look the frame up among the keyframes."""
-        found = self._inserter.look_up(gray)
-        if found is None:
-            return None
-        match, pixels = found
-        assert self._map is not None
-        self._submap = self._map.keyframes[match.place].submap
-        self._tracker.restart(gray, Tracks(self._map.canonical(match.landmarks), pixels[match.rows]), False)
-        if not self._lost:
-            self._note(f"frame {frame_index}: tracks broke and were found again from keyframes")
-        return PoseSolution(match.T_world_cam, np.eye(6) * 1e-4, np.ones(len(match.rows), bool))
-
-    def _keyframe_due(self) -> bool:
-        """Few of the keyframe's points are left, or many frames have passed; never while nothing moves."""
-        followed = len(self._tracker.tracks.landmarks)
-        if followed < self._config.keyframe_survivors * self._config.tracker.features.corners * 0.5:
-            return True
-        moved = self._tracker.motion_px()
-        least = self._config.keyframe_min_motion_px * self._gray.shape[1] / 640
-        if moved < least:
-            return False
-        few = followed < self._config.keyframe_survivors * self._keyframe_count
-        return few or self._since_keyframe >= self._config.keyframe_frames
-
-    def _optimise(self) -> None:
-        assert self._map is not None
-        result = adjust_window(self._map, self._config.adjustment)
-        if result is not None and not result.accepted:
-            self._note(f"frame {self._map.keyframes[-1].frame_index}: window optimisation rejected")
-        if self._config.online_scale and len(self._map.keyframes) > 2:
-            self._store.rescale(settle_scale(self._map, self._config.adjustment))
-
-    def _follow(self, place: int) -> None:
-        """Go on from the keyframe just inserted."""
-        assert self._map is not None
-        rows = self._map.rows_of_keyframes([place])
-        landmarks, first = np.unique(self._map.obs_landmark[rows], return_index=True)
-        tracks = Tracks(landmarks, self._map.obs_pixel[rows[first]])
-        self._tracker.restart(self._gray, tracks, True)
-        keyframe = self._map.keyframes[place]
-        self._T_last = keyframe.T_world_cam
-        self._keyframe_count, self._since_keyframe, self._wanted = len(landmarks), 0, False
-        self._store.put(keyframe.frame_index, self._T_last, self._state, tracks.landmarks, tracks.pixels)
-
-    def _pose_of(
-        self, frame: Frame, T: Pose, state: TrackingState, estimate: FrameEstimate, solution: PoseSolution | None
-    ) -> TrackedPose:
-        self._T_last, self._state = T, state
-        if self._map is not None and self._map.keyframes:
-            tracks = self._tracker.tracks if solution is not None else NO_TRACKS
-            self._store.put(frame.index, T, state, tracks.landmarks, tracks.pixels)
-        return self._answer(frame, T, state, False, solution)
-
-    def _answer(
-        self, frame: Frame, T: Pose, state: TrackingState, is_keyframe: bool, solution: PoseSolution | None
-    ) -> TrackedPose:
-        assert self._map is not None
-        keyframe = self._map.keyframes[-1] if self._map.keyframes else None
-        from_index = frame.index if keyframe is None else keyframe.frame_index
-        T_from_to = np.eye(4) if keyframe is None else inverse(keyframe.T_world_cam) @ T
-        relative = RelativePose(
-            from_index,
-            frame.index,
-            T_from_to,
-            PoseKind.LOCAL if solution is None else PoseKind.REFINED,
-            None if solution is None else solution.covariance,
-            0 if solution is None else int(solution.inliers.sum()),
-        )
-        return TrackedPose(frame.index, frame.timestamp_s, T, state, is_keyframe, relative)
-
-    def _note(self, text: str) -> None:
-        logger.info(text)
-        self._notes.append(text)
+        if self._session is None:
+            return np.empty((0, 2)), np.empty(0)
+        return self._session.landmarks(frame_index)

@@ -69,25 +69,34 @@ def track_points(
     size = (config.klt_window_px, config.klt_window_px)
     levels = max(0, min(config.klt_levels, int(np.log2(min(h, w) / (2 * config.klt_window_px)))))
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.005)
-    options = {"winSize": size, "criteria": criteria, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-    start = points.astype(np.float32)[:, None]
-    expected = guess.astype(np.float32)[:, None].copy()
-    there, ok, _ = cv2.calcOpticalFlowPyrLK(previous, gray, start, expected, maxLevel=levels, **options)
+
+    def flow(a: Gray, b: Gray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, status, _ = cv2.calcOpticalFlowPyrLK(
+            a, b, points, start.copy(), winSize=size, maxLevel=levels, criteria=criteria,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )  # fmt: skip
+        return found, status[:, 0] == 1
+
+    start, expected = _column(points), _column(guess)
+    there, ok = flow(previous, gray, start, expected)
     # The way back undoes the guess, not the result: started from the known answer it would confirm anything.
-    undone = np.ascontiguousarray(there[:, 0] + (points - guess).astype(np.float32))[:, None].copy()
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(gray, previous, there, undone, maxLevel=levels, **options)
+    back, ok_back = flow(gray, previous, there, there + start - expected)
     pixels = there[:, 0].astype(np.float64)
     inside = (pixels >= 2).all(1) & (pixels <= [w - 3, h - 3]).all(1)
     limit = config.forward_backward_px
     returned = np.abs(back[:, 0] - start[:, 0]).max(1) < limit
-    return pixels, (ok[:, 0] == 1) & (ok_back[:, 0] == 1) & returned & inside
+    return pixels, ok & ok_back & returned & inside
+
+
+def _column(points: Pixels) -> np.ndarray:
+    return np.ascontiguousarray(points, dtype=np.float32)[:, None]
 
 
 class Describer:
     """Upright SIFT descriptors at given pixels (video is not turned upside down, so no orientation is wanted)."""
 
     def __init__(self, config: FeatureConfig) -> None:
-        self._sift = cv2.SIFT_create()
+        self._sift = cv2.SIFT.create()
         self._size_px = config.descriptor_size_px
 
     def describe(self, gray: Gray, pixels: Pixels) -> Descriptors:

@@ -124,9 +124,7 @@ class KeyframeInserter:
 
     def _rays(self, pixels: Pixels) -> Float[np.ndarray, "n 3"]:
         c = self._map.camera
-        return np.stack(
-            [(pixels[:, 0] - c.cx) / c.fx, (pixels[:, 1] - c.cy) / c.fy, np.ones(len(pixels))], 1
-        )
+        return np.stack([(pixels[:, 0] - c.cx) / c.fx, (pixels[:, 1] - c.cy) / c.fy, np.ones(len(pixels))], 1)
 
     def _typical_depth(self, T_world_cam: Pose, tracks: Tracks, depth: Float[np.ndarray, " n"]) -> float:
         """Median depth of what is followed, else of the front end, else two metres."""

@@ -17,7 +17,7 @@ class Column:
     """A numpy array that grows along its first axis by doubling."""
 
     def __init__(self, dtype: type, *shape: int) -> None:
-        self._data = np.zeros((256, *shape), dtype)
+        self._data: np.ndarray = np.zeros((256, *shape), dtype)
         self._length = 0
 
     def append(self, rows: np.ndarray) -> None:
@@ -218,7 +218,10 @@ class LandmarkMap:
         if not places:
             return np.empty(0, int)
         rows = np.concatenate(
-            [np.arange(k.observations.start, k.observations.stop) for k in (self.keyframes[p] for p in places)]
+            [
+                np.arange(k.observations.start, k.observations.stop)
+                for k in (self.keyframes[p] for p in places)
+            ]
         )
         return rows[self.obs_good[rows]]
 

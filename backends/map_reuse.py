@@ -63,19 +63,24 @@ def thumbnail(gray: Gray) -> Float[np.ndarray, " t"]:
 
 
 def covisible_keyframes(
-    landmark_map: LandmarkMap, T_world_cam: Pose, skip: set[int], submap: int, depth_m: float, config: MapReuseConfig
+    landmark_map: LandmarkMap,
+    T_world_cam: Pose,
+    skip: set[int],
+    submap: int,
+    depth_m: float,
+    config: MapReuseConfig,
 ) -> list[int]:
     """Return the older keyframes that look at the same place, best first."""
-    places = [
-        i for i, k in enumerate(landmark_map.keyframes) if i not in skip and k.submap == submap
-    ]
+    places = [i for i, k in enumerate(landmark_map.keyframes) if i not in skip and k.submap == submap]
     if not places:
         return []
     T = landmark_map.poses[places]
     distance = np.linalg.norm(T[:, :3, 3] - T_world_cam[:3, 3], axis=1) / max(depth_m / 2, 0.1)
     cosine = T[:, :3, 2] @ T_world_cam[:3, 2]
     near = (distance < config.max_distance_m) & (cosine > np.cos(np.deg2rad(config.max_angle_deg)))
-    cost = distance / config.max_distance_m + np.arccos(np.clip(cosine, -1, 1)) / np.deg2rad(config.max_angle_deg)
+    cost = distance / config.max_distance_m + np.arccos(np.clip(cosine, -1, 1)) / np.deg2rad(
+        config.max_angle_deg
+    )
     order = np.argsort(cost, kind="stable")
     return [places[i] for i in order if near[i]][: config.candidates]
 
@@ -97,13 +102,17 @@ def reobserve(
         depth_m: typical depth of the scene.
     """
     rows, landmarks = _features_of(landmark_map, place)
-    expected, P = reprojection(T_world_cam, landmark_map.points[landmarks], np.zeros((1, 2)), landmark_map.camera)
+    expected, P = reprojection(
+        T_world_cam, landmark_map.points[landmarks], np.zeros((1, 2)), landmark_map.camera
+    )
     radius = config.search_px * landmark_map.camera.width / 640
     distance = np.linalg.norm(pixels[:, None] - expected[None], axis=2)
     stored = landmark_map.keyframes[place].descriptors[rows]
     allowed = (distance < radius) & (P[:, 2] > 0)
     a, b = match_descriptors(descriptors, stored, allowed, config.descriptor_distance)
-    found = _verified(landmark_map, landmarks[b], pixels[a], [T_world_cam], config.min_inliers, config, pose_config)
+    found = _verified(
+        landmark_map, landmarks[b], pixels[a], [T_world_cam], config.min_inliers, config, pose_config
+    )
     if found is None:
         return None
     T, inliers = found

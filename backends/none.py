@@ -23,7 +23,7 @@ class FrontEndOnlyBackend:
 
     def __init__(self) -> None:
         self._poses: dict[int, Pose] = {}
-        self._T_local = np.eye(4)
+        self._T_last: Pose = np.eye(4)
 
     def track(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Compose the front end's transforms.
@@ -32,7 +32,9 @@ class FrontEndOnlyBackend:
             ConfigError: the front end measures no motion.
         """
         if estimate.covariance is not None and np.trace(estimate.covariance[3:, 3:]) > 1.0:
-            raise ConfigError("backend 'none' needs a front end that measures motion; this one does not: use 'bundle'")
+            raise ConfigError(
+                "backend 'none' needs a front end that measures motion; this one does not: use 'bundle'"
+            )
         if not self._poses:
             T = np.eye(4)
         elif estimate.is_keyframe:
@@ -76,6 +78,4 @@ class FrontEndOnlyBackend:
             PoseKind.GLOBAL if estimate.is_keyframe else PoseKind.LOCAL,
             estimate.covariance,
         )
-        return TrackedPose(
-            frame.index, frame.timestamp_s, T_world_cam, state, estimate.is_keyframe, relative
-        )
+        return TrackedPose(frame.index, frame.timestamp_s, T_world_cam, state, estimate.is_keyframe, relative)

@@ -128,7 +128,9 @@ def refine_pose(
         squared = (r**2).sum(1)
         norm = np.sqrt(squared)
         weight = np.minimum(1.0, config.huber / np.maximum(norm, 1e-12))
-        new_cost = float(np.where(norm < config.huber, 0.5 * squared, config.huber * (norm - 0.5 * config.huber)).sum())
+        new_cost = float(
+            np.where(norm < config.huber, 0.5 * squared, config.huber * (norm - 0.5 * config.huber)).sum()
+        )
         if new_cost <= cost:
             done = cost - new_cost < 1e-6 * cost
             T_best, cost, damping = T, new_cost, max(damping * 0.1, 1e-9)

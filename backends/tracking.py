@@ -110,7 +110,9 @@ class Tracker:
         )
         if len(here) == 0:
             return float("inf")
-        return float(np.median(np.linalg.norm(self.tracks.pixels[here] - self._key_tracks.pixels[there], axis=1)))
+        return float(
+            np.median(np.linalg.norm(self.tracks.pixels[here] - self._key_tracks.pixels[there], axis=1))
+        )
 
     def _starts(
         self, previous: Gray, gray: Gray, T_world_last: Pose, guesses: list[Pose]
@@ -177,7 +179,9 @@ class _PhotometricScore:
 
 def _turn(previous: Gray, gray: Gray, fx: float) -> Pose:
     """Turn the camera as the shift between the two whole images suggests."""
-    small = [cv2.resize(g, (80, 60), interpolation=cv2.INTER_AREA).astype(np.float32) for g in (previous, gray)]
+    small = [
+        cv2.resize(g, (80, 60), interpolation=cv2.INTER_AREA).astype(np.float32) for g in (previous, gray)
+    ]
     (dx, dy), _ = cv2.phaseCorrelate(small[0], small[1], cv2.createHanningWindow((80, 60), cv2.CV_32F))
     scale_x, scale_y = gray.shape[1] / 80, gray.shape[0] / 60
     T = np.eye(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -90,7 +91,7 @@ class TrajectoryStore:
         indices = sorted(self.records)
         states = [self.records[i].state for i in indices]
         good = [n for n, state in enumerate(states) if state is TrackingState.OK]
-        for a, b in zip(good, good[1:]):
+        for a, b in pairwise(good):
             gap = indices[a + 1 : b]
             if not any(self.records[i].state is TrackingState.LOST for i in gap):
                 continue

@@ -1,0 +1,255 @@
+"""One run of the bundle backend: which frames are measured, held up or lost, and what each keyframe sets off."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field
+
+from remov3r.backends.adjustment import AdjustmentConfig, adjust_all, adjust_window, settle_scale
+from remov3r.backends.features import Gray, to_gray
+from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
+from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.map_reuse import MapReuseConfig
+from remov3r.backends.pose_solver import PoseSolution
+from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks
+from remov3r.backends.trajectory_store import TrajectoryStore
+from remov3r.camera import Camera
+from remov3r.config import Config
+from remov3r.errors import ConfigError
+from remov3r.geometry import inverse
+from remov3r.types import (
+    Frame,
+    FrameEstimate,
+    Pose,
+    PoseKind,
+    RelativePose,
+    TrackedPose,
+    TrackingState,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class BundleConfig(Config):
+    """The bundle backend."""
+
+    tracker: TrackerConfig = TrackerConfig()
+    map_reuse: MapReuseConfig = MapReuseConfig()
+    adjustment: AdjustmentConfig = AdjustmentConfig()
+    keyframing: KeyframingConfig = KeyframingConfig()
+    keyframe_survivors: float = Field(0.5, gt=0, lt=1)
+    keyframe_frames: int = Field(20, ge=1)
+    keyframe_min_motion_px: float = Field(6.0, ge=0)
+    weak_frames: int = Field(5, ge=0)
+    restart_after_frames: int = Field(8, ge=1)
+    blank_contrast: float = Field(4.0, ge=0)
+    online_scale: bool = True
+
+
+class BundleSession:
+    """State of one run over one camera's frames: `BundleBackend` from its first frame on."""
+
+    def __init__(self, camera: Camera, config: BundleConfig) -> None:
+        self._config = config
+        self.map = LandmarkMap(camera)
+        self.store = TrajectoryStore(self.map)
+        self.wanted = True
+        self.notes: list[str] = []
+        self._tracker = Tracker(self.map, config.tracker)
+        self._inserter = KeyframeInserter(
+            self.map, config.tracker.features, config.tracker.pose, config.map_reuse, config.adjustment,
+            config.keyframing,
+        )  # fmt: skip
+        self._gray: Gray = np.zeros((camera.height, camera.width), np.uint8)
+        self._T_last, self._step = np.eye(4), np.eye(4)
+        self._state = TrackingState.OK
+        self._missed, self._since_keyframe, self._keyframe_count = 0, 0, 0
+        self._lost, self._restart = False, False
+        self._submap, self._submaps = 0, 0
+        self._front_keyframe: tuple[int, Pose | None] = (-1, None)
+
+    def track(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
+        """Give the online pose of a frame; the first one is the world's origin."""
+        self._gray = gray = to_gray(frame.rgb)
+        if not self.map.keyframes:
+            return self._pose_of(frame, np.eye(4), TrackingState.OK, None)
+        front_end = self._front_end_pose(estimate)
+        textured = float(gray.std()) > self._config.blank_contrast
+        solution = None
+        if textured:
+            guesses = [self._T_last @ self._step, *([] if front_end is None else [front_end])]
+            solution = None if self._lost else self._tracker.track(gray, self._T_last, guesses)
+            solution = solution or self._recover(gray, frame.index)
+        if solution is not None:
+            return self._measured(frame, solution)
+        return self._unmeasured(frame, front_end, textured)
+
+    def add_keyframe(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
+        """Insert the frame last tracked as keyframe and optimise around it.
+
+        While tracking is lost nothing is inserted: such a frame stays an ordinary one, until the backend itself
+        asks for a new start.
+
+        Raises:
+            ConfigError: the estimate has no dense prediction.
+        """
+        if estimate.dense is None:
+            raise ConfigError(f"frame {frame.index}: a keyframe's estimate must hold a dense prediction")
+        self._front_keyframe = (frame.index, estimate.T_world_key)
+        if self._missed and not self._restart:
+            return self._answer(frame, self._T_last, self._state, False, None)
+        if self._restart:
+            self._submaps += 1
+            self._submap = self._submaps
+            self._tracker.restart(self._gray, NO_TRACKS, False)
+            self._restart, self._missed, self._lost, self._state = False, 0, False, TrackingState.WEAK
+            self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
+        insertion = self._inserter.insert(
+            frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap
+        )
+        if insertion.joined:
+            self._submap = 0
+            self._note(f"frame {frame.index}: the new map was joined to the old one")
+        self._optimise()
+        self._follow(insertion.place)
+        return self._answer(frame, self._T_last, self._state, True, None)
+
+    def finish(self) -> None:
+        """Optimise the whole map, settle its scale, and measure every frame again."""
+        results = adjust_all(self.map, self._config.adjustment) if len(self.map.keyframes) > 1 else []
+        if any(not r.accepted for r in results):
+            self._note("closing bundle rejected: the windows' result was kept")
+        self.store.rescale(settle_scale(self.map, self._config.adjustment))
+        self.store.refine(self._config.tracker.pose)
+        self.store.bridge_gaps()
+
+    def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
+        """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""
+        places = self.map.places_of(frame_index)
+        if not places:
+            return np.empty((0, 2)), np.empty(0)
+        rows = self.map.rows_of_keyframes(places)
+        landmarks = self.map.obs_landmark[rows]
+        T = self.map.keyframes[places[0]].T_world_cam
+        z = (self.map.points[landmarks] - T[:3, 3]) @ T[:3, 2]
+        seen = np.bincount(self.map.obs_landmark[self.map.obs_good], minlength=len(self.map.points))
+        good = (seen[landmarks] >= 3) & (self.map.sigma_log[landmarks] < 0.1) & (z > 0)
+        return self.map.obs_pixel[rows][good], z[good]
+
+    def _front_end_pose(self, estimate: FrameEstimate) -> Pose | None:
+        """Where the front end says that the camera is; None where it does not measure motion."""
+        if estimate.covariance is not None and not np.trace(estimate.covariance[3:, 3:]) < 1.0:
+            return None
+        index, T_world_key = self._front_keyframe
+        if index not in self.store.records:
+            return None
+        if not estimate.is_keyframe:
+            return self.store.pose(index) @ estimate.T_key_cam if estimate.keyframe_index == index else None
+        if T_world_key is None or estimate.T_world_key is None:
+            return None
+        return self.store.pose(index) @ inverse(T_world_key) @ estimate.T_world_key
+
+    def _measured(self, frame: Frame, solution: PoseSolution) -> TrackedPose:
+        T = solution.T_world_cam
+        if self._lost:
+            self._note(f"frame {frame.index}: tracking regained")
+        self._step = inverse(self._T_last) @ T if not self._missed else np.eye(4)
+        self._missed, self._lost, self._restart = 0, False, False
+        self._since_keyframe += 1
+        answer = self._pose_of(frame, T, TrackingState.OK, solution)
+        self.wanted = self._keyframe_due()
+        return answer
+
+    def _unmeasured(self, frame: Frame, front_end: Pose | None, textured: bool) -> TrackedPose:
+        """Hold the pose up by the front end or the motion so far for a few frames; then it is lost."""
+        self._missed += 1
+        self.wanted = False
+        if self._missed <= self._config.weak_frames and textured:
+            T = self._held_up(front_end)
+            return self._pose_of(frame, T, TrackingState.WEAK, None)
+        if not self._lost:
+            self._note(f"frame {frame.index}: tracking lost")
+        self._lost = True
+        self._restart = self.wanted = textured and self._missed >= self._config.restart_after_frames
+        return self._pose_of(frame, self._T_last, TrackingState.LOST, None)
+
+    def _held_up(self, front_end: Pose | None) -> Pose:
+        """The front end's word, else what the images look like, else the motion so far."""
+        if front_end is not None:
+            return front_end
+        predicted = self._tracker.predicted
+        return self._T_last @ self._step if predicted is None else predicted
+
+    def _recover(self, gray: Gray, frame_index: int) -> PoseSolution | None:
+        """Look the frame up among the keyframes."""
+        found = self._inserter.look_up(gray)
+        if found is None:
+            return None
+        match, pixels = found
+        self._submap = self.map.keyframes[match.place].submap
+        self._tracker.restart(gray, Tracks(self.map.canonical(match.landmarks), pixels[match.rows]), False)
+        if not self._lost:
+            self._note(f"frame {frame_index}: tracks broke and were found again from keyframes")
+        return PoseSolution(match.T_world_cam, np.eye(6) * 1e-4, np.ones(len(match.rows), bool))
+
+    def _keyframe_due(self) -> bool:
+        """Few of the keyframe's points are left, or many frames have passed; never while nothing moves."""
+        followed = len(self._tracker.tracks.landmarks)
+        if followed < self._config.keyframe_survivors * self._config.tracker.features.corners * 0.5:
+            return True
+        moved = self._tracker.motion_px()
+        least = self._config.keyframe_min_motion_px * self._gray.shape[1] / 640
+        if moved < least:
+            return False
+        few = followed < self._config.keyframe_survivors * self._keyframe_count
+        return few or self._since_keyframe >= self._config.keyframe_frames
+
+    def _optimise(self) -> None:
+        result = adjust_window(self.map, self._config.adjustment)
+        if result is not None and not result.accepted:
+            self._note(f"frame {self.map.keyframes[-1].frame_index}: window optimisation rejected")
+        if self._config.online_scale and len(self.map.keyframes) > 2:
+            self.store.rescale(settle_scale(self.map, self._config.adjustment))
+
+    def _follow(self, place: int) -> None:
+        """Go on from the keyframe just inserted."""
+        rows = self.map.rows_of_keyframes([place])
+        landmarks, first = np.unique(self.map.obs_landmark[rows], return_index=True)
+        tracks = Tracks(landmarks, self.map.obs_pixel[rows[first]])
+        self._tracker.restart(self._gray, tracks, True)
+        keyframe = self.map.keyframes[place]
+        self._T_last = keyframe.T_world_cam
+        self._keyframe_count, self._since_keyframe, self.wanted = len(landmarks), 0, False
+        self.store.put(keyframe.frame_index, self._T_last, self._state, tracks.landmarks, tracks.pixels)
+
+    def _pose_of(
+        self, frame: Frame, T: Pose, state: TrackingState, solution: PoseSolution | None
+    ) -> TrackedPose:
+        self._T_last, self._state = T, state
+        if self.map.keyframes:
+            tracks = self._tracker.tracks if solution is not None else NO_TRACKS
+            self.store.put(frame.index, T, state, tracks.landmarks, tracks.pixels)
+        return self._answer(frame, T, state, False, solution)
+
+    def _answer(
+        self, frame: Frame, T: Pose, state: TrackingState, is_keyframe: bool, solution: PoseSolution | None
+    ) -> TrackedPose:
+        keyframe = self.map.keyframes[-1] if self.map.keyframes else None
+        from_index = frame.index if keyframe is None else keyframe.frame_index
+        T_from_to = np.eye(4) if keyframe is None else inverse(keyframe.T_world_cam) @ T
+        relative = RelativePose(
+            from_index,
+            frame.index,
+            T_from_to,
+            PoseKind.LOCAL if solution is None else PoseKind.REFINED,
+            None if solution is None else solution.covariance,
+            0 if solution is None else int(solution.inliers.sum()),
+        )
+        return TrackedPose(frame.index, frame.timestamp_s, T, state, is_keyframe, relative)
+
+    def _note(self, text: str) -> None:
+        logger.info(text)
+        self.notes.append(text)
