@@ -58,16 +58,17 @@ class SameConv(nn.Conv2d):
     """Convolution padded as TensorFlow's 'same' does for even sizes: the odd pixel goes right and below."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        total = kernel - stride
-        self.same = (total // 2, total - total // 2) * 2 if stride > 1 else None
-        super().__init__(inputs, outputs, kernel, stride, 0 if self.same else kernel // 2, groups=groups)
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
+        strided = self.stride == (2, 2)
         if self.groups > 1 and torch.is_grad_enabled() and x.device.type == "cpu":
             y = DepthwiseConv.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-            return y[:, :, 1::2, 1::2] if self.same else y  # 'same' at stride 2 is centred on odd pixels
-        return super().forward(F.pad(x, self.same) if self.same else x)
+            return y[:, :, 1::2, 1::2] if strided else y  # 'same' at stride 2 is centred on odd pixels
+        # A leading row and column of zeros move the window by one pixel: cheaper than padding the image.
+        weight = F.pad(self.weight, (1, 0, 1, 0)) if strided else self.weight
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, 1, self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -106,7 +107,7 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, SameConv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.groups == 1 else "fan_in")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(module.bias)
         if config.freeze_stages:
             for frozen in (self.stem, *stages[: config.freeze_stages]):
                 frozen.requires_grad_(False)

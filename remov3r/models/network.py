@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -99,7 +100,7 @@ class Remov3rNetwork(nn.Module):
         height, width = rgb_B3HW.shape[2:]
         if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or not height * width:
             raise ShapeError(f"network input is {height}x{width}: need multiples of {SIZE_MULTIPLE}")
-        encoded = self.encoder(rgb_B3HW)
+        encoded = self.encoder(rgb_B3HW.contiguous(memory_format=torch.channels_last))
         log_prior_Bhw = self.depth_prior(encoded, K_B33)
         depth_BNE = self.pointmap_encoder(self.depth_prior.metres(log_prior_Bhw, K_B33), K_B33)
         scf_BND, pose_embedding_BD = self.fusion(depth_BNE, encoded, K_B33)

@@ -141,6 +141,7 @@ def load_weights(name_or_path: str | Path) -> Weights:
         network.load_state_dict(safetensors.torch.load(content))
     except (SafetensorError, RuntimeError) as error:
         raise DataError(f"weights {path} do not fit the network of this version: {error}") from error
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the faster one on CPUs
     return Weights(network.eval(), card)
 
 

@@ -12,7 +12,7 @@ FRAMES = 14
 
 
 def stream(network: Remov3rNetwork, promoted: set[int]) -> list[StreamEstimate]:
-    rgb, K = clip(1, FRAMES)
+    rgb, K = clip(1, FRAMES, 32, 32)
     streaming, estimates = StreamingNetwork(network), []
     for t in range(FRAMES):
         estimate = streaming.push(rgb[0, t], K[0, t])
@@ -24,7 +24,7 @@ def mean_divergence() -> float:
     """A threshold at which about half of the clip's frames become keyframes."""
     network = tiny_network()
     with torch.no_grad():
-        e = network(*clip(1, FRAMES)).pose_embedding[0]
+        e = network(*clip(1, FRAMES, 32, 32)).pose_embedding[0]
     return float((1 - torch.cosine_similarity(e[1:], e[:-1], dim=-1)).median())
 
 
@@ -38,7 +38,7 @@ def test_streaming_equals_batch_for_every_prefix(by_rule: bool, promoted: set[in
     estimates = stream(network, promoted)
     keys = torch.tensor([[e.keyframe for e in estimates]])
     assert len({e.keyframe for e in estimates}) > 3  # more keyframes than the global cache holds
-    rgb, K = clip(1, FRAMES)
+    rgb, K = clip(1, FRAMES, 32, 32)
     for prefix in range(1, FRAMES + 1):
         # A forced keyframe changes only the frames after it, so the batch needs to be told where they are.
         given = keys[:, :prefix] if promoted else None
@@ -58,7 +58,7 @@ def test_streaming_equals_batch_for_every_prefix(by_rule: bool, promoted: set[in
 def test_caches_stay_bounded() -> None:
     network = tiny_network(tiny_config(max_window=3, max_keyframes=2))
     streaming = StreamingNetwork(network)
-    rgb, K = clip(1, FRAMES)
+    rgb, K = clip(1, FRAMES, 32, 32)
     sizes = []
     for t in range(FRAMES):
         streaming.push(rgb[0, t], K[0, t])
