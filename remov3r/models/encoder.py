@@ -107,7 +107,7 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, SameConv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.groups == 1 else "fan_in")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         if config.freeze_stages:
             for frozen in (self.stem, *stages[: config.freeze_stages]):
                 frozen.requires_grad_(False)
