@@ -66,7 +66,7 @@ def map_metrics(
 
     Args:
         truth_points_m: in the ground truth's world, as `truth_points` makes them.
-        T_truth_map: brings the mesh's world onto the ground truth's (remov3r.eval.trajectory.alignment).
+        T_truth_map: brings the mesh's world onto the ground truth's (remov3r.eval.trajectory.view_alignment).
     Raises:
         DataError: the mesh has no area or there are no points.
     """

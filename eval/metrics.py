@@ -13,7 +13,12 @@ from remov3r.config import Config
 from remov3r.data.stream import StreamedSource
 from remov3r.eval.depth import DepthEvalConfig, DepthMetrics, DepthPair, depth_metrics
 from remov3r.eval.map import MapEvalConfig, MapMetrics, map_metrics, truth_points
-from remov3r.eval.trajectory import TrajectoryEvalConfig, TrajectoryMetrics, alignment, evaluate_trajectory
+from remov3r.eval.trajectory import (
+    TrajectoryEvalConfig,
+    TrajectoryMetrics,
+    evaluate_trajectory,
+    view_alignment,
+)
 from remov3r.types import Keyframe, Reconstruction, Trajectory
 
 MAP_KEYS = ("accuracy_m", "completeness_m", "chamfer_m", "f_score_5cm")
@@ -126,7 +131,7 @@ def evaluate_depth(
 
 
 def evaluate_map(result: Reconstruction, truth: StreamedSource, config: EvalConfig) -> MapMetrics | None:
-    """Measure the mesh, placed by the SE(3) alignment of the poses, against the depth its frames saw.
+    """Measure the mesh, placed by the rigid fit of the poses, against the depth its frames saw.
 
     Returns:
         None where there is no mesh, or no ground-truth poses.
@@ -138,5 +143,5 @@ def evaluate_map(result: Reconstruction, truth: StreamedSource, config: EvalConf
         return None
     frames = truth.frames(result.trajectory.frame_index[:: config.map_every].tolist())
     points = truth_points((frame for frame in frames if frame.T_world_cam is not None), config.map)
-    T_truth_map = alignment(result.trajectory, reference, config.trajectory)
+    T_truth_map = view_alignment(result.trajectory, reference, config.trajectory)
     return map_metrics(result.mesh, points, T_truth_map, config.map)

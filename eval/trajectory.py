@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import PositiveFloat
 
 from remov3r.config import Config
 from remov3r.errors import DataError, MissingDependencyError
-from remov3r.geometry import inverse
+from remov3r.geometry import inverse, umeyama
 from remov3r.types import Pose, Trajectory
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,30 @@ def alignment(estimate: Trajectory, reference: Trajectory, config: TrajectoryEva
     T_reference_estimate = np.eye(4)
     T_reference_estimate[:3, :3], T_reference_estimate[:3, 3] = R, t
     return T_reference_estimate
+
+
+def view_alignment(
+    estimate: Trajectory, reference: Trajectory, config: TrajectoryEvalConfig = DEFAULT
+) -> Pose:
+    """Return the rigid transform T_reference_estimate that fits centres and viewing directions together.
+
+    For maps: surfaces lie a metre and more in front of the camera, and the centres of a short or nearly straight
+    path leave a rotation open that would swing them far away. Each camera counts with its centre and a point
+    one metre along each of its axes.
+
+    Raises:
+        DataError, MissingDependencyError: as `evaluate_trajectory`.
+    """
+    ref, est = _associated(_evo(), estimate, reference, config)
+    fit = umeyama(_centres_and_axes(est), _centres_and_axes(ref), with_scale=False)
+    assert fit is not None  # four points that span space, for a single pose already
+    return fit.matrix()
+
+
+def _centres_and_axes(trajectory: Any) -> Float[np.ndarray, "n 3"]:
+    T = np.stack(trajectory.poses_se3)
+    centres = T[:, :3, 3]
+    return np.concatenate([centres, *(centres + T[:, :3, k] for k in range(3))])
 
 
 def _evo() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -17,7 +17,7 @@ from remov3r.pipelines.config import PipelineConfig
 from remov3r.pipelines.recording import Recording
 from remov3r.pipelines.timing import StageTimer
 from remov3r.protocols import Backend, FrameSource, FrontEnd
-from remov3r.types import Frame, Keyframe, Mesh, PointCloud, Reconstruction, TrackedPose
+from remov3r.types import DensePrediction, Frame, Keyframe, Mesh, PointCloud, Reconstruction, TrackedPose
 
 OnFrame = Callable[[TrackedPose], None]
 OnStage = Callable[[str], None]
@@ -126,13 +126,19 @@ class Slam:
             aligned = align_depth(keyframe.dense, pixels, depth_m, camera, self._config.alignment)
             return replace(keyframe, aligned=aligned)
 
+    def _consistent(self, keyframes: Sequence[Keyframe]) -> Sequence[DensePrediction]:
+        aligned = [k.aligned for k in keyframes]
+        if self._config.front_end == "sensor":
+            return aligned  # measured depth needs no second opinion
+        poses = np.array([k.T_world_cam for k in keyframes]).reshape(-1, 4, 4)
+        return consistent(aligned, poses, self._config.consistency)
+
     def _fused(
         self, keyframes: tuple[Keyframe, ...], volume: TsdfVolume
     ) -> tuple[Mesh | None, PointCloud | None]:
         placed = [k for k in keyframes if not self._recording.was_lost(k.frame_index)]
         with self._timer.stage("consistency"):
-            poses = np.array([k.T_world_cam for k in placed]).reshape(-1, 4, 4)
-            masked = consistent([k.aligned for k in placed], poses, self._config.consistency)
+            masked = self._consistent(placed)
         for keyframe, dense in zip(placed, masked):
             with self._timer.stage("fusion"):
                 volume.integrate(dense, keyframe.rgb, keyframe.T_world_cam)

@@ -16,7 +16,7 @@ pytest.importorskip("evo")
 from remov3r.data.pose_files import known_trajectory
 from remov3r.data.tum_trajectory import read_tum, write_tum
 from remov3r.errors import DataError, MissingDependencyError
-from remov3r.eval.trajectory import TrajectoryEvalConfig, alignment, evaluate_trajectory
+from remov3r.eval.trajectory import TrajectoryEvalConfig, alignment, evaluate_trajectory, view_alignment
 from remov3r.geometry import Similarity, se3_exp
 from remov3r.types import Trajectory
 
@@ -178,3 +178,16 @@ def test_evo_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "evo.core.sync", None)
     with pytest.raises(MissingDependencyError, match=r"remov3r\[eval\]"):
         evaluate_trajectory(walk(), walk())
+
+
+def test_views_fix_what_the_centres_of_a_straight_path_leave_open() -> None:
+    straight = walk()
+    T = straight.T_world_cam.copy()
+    T[:, :3, 3] = np.linspace(0, 1, len(T))[:, None] * [1.0, 0.0, 0.0]
+    T[:, :3, 3] += np.random.default_rng(0).normal(0, 1e-4, (len(T), 3))
+    straight = replace(straight, T_world_cam=T)
+    T_new_old = se3_exp(np.array([0.3, -0.2, 0.5, 0.4, -0.6, 0.9]))
+    estimate = replace(straight, T_world_cam=T_new_old @ T)
+    jittered = replace(estimate, T_world_cam=estimate.T_world_cam.copy())
+    jittered.T_world_cam[:, :3, 3] += np.random.default_rng(1).normal(0, 2e-3, (len(T), 3))
+    np.testing.assert_allclose(view_alignment(jittered, straight) @ T_new_old, np.eye(4), atol=2e-3)
