@@ -232,7 +232,13 @@ class Trainer:
             )
         load_matching(self.network, checkpoint.network, where)
         load_matching(self.average, checkpoint.average, where)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        try:
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+        except ValueError as error:
+            raise DataError(
+                f"{where}: its optimiser has other groups of weights ({error}); resume with the lr_factors it was "
+                "started with, or start anew with --init"
+            ) from error
         torch.set_rng_state(checkpoint.rng)
         self.step, self.samples = checkpoint.step, checkpoint.samples
         self._elapsed_before_s = checkpoint.elapsed_s

@@ -125,6 +125,14 @@ def test_bad_options_are_named(shards: Path, config: TrainConfig, tmp_path: Path
         Trainer(config, replace(options, stage="clips", resume=True), network())
 
 
+def test_resuming_with_other_factors_is_refused(shards: Path, config: TrainConfig, tmp_path: Path) -> None:
+    options = RunOptions(shards, tmp_path, "depth", max_steps=1)
+    Trainer(config, options, network()).save()
+    stage = config.depth.model_copy(update={"lr_factors": {"encoder": 0.0}})
+    with pytest.raises(DataError, match="lr_factors"):
+        Trainer(config.model_copy(update={"depth": stage}), replace(options, resume=True), network())
+
+
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK not a checkpoint")
     with pytest.raises(DataError, match="not readable"):
