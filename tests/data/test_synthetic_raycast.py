@@ -51,7 +51,13 @@ def random_poses(n: int, seed: int) -> np.ndarray:
 
 def slab_depth(scene: Solids, T: np.ndarray, camera: Camera) -> np.ndarray:
     """Nearest z-depth by slab tests and quadratics in double precision."""
-    rays = np.stack([*np.meshgrid(np.arange(camera.width), np.arange(camera.height)), np.ones((camera.height, camera.width))], -1)
+    rays = np.stack(
+        [
+            *np.meshgrid(np.arange(camera.width), np.arange(camera.height)),
+            np.ones((camera.height, camera.width)),
+        ],
+        -1,
+    )
     d_world = rays @ np.linalg.inv(camera.K).T @ T[:3, :3].T
     low, high = scene.shell_m.double().numpy()
     with np.errstate(divide="ignore"):

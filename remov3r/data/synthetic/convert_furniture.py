@@ -20,9 +20,9 @@ from remov3r.errors import DataError, MissingDependencyError
 log = logging.getLogger(__name__)
 _SKIPPED = ("floor", "stairs", "paneling", "shower")  # parts of buildings
 _HEIGHT_M = (  # the first prefix that fits gives a model its height; the kit is at about half scale
-    ("chairDesk", 1.05), ("chair", 0.92), ("bench", 0.85), ("desk", 0.74), ("tableCoffee", 0.45), ("tableCross", 0.74),
-    ("table", 0.74), ("sideTable", 0.76), ("kitchenFridgeSmall", 1.2), ("kitchenFridge", 1.8), ("bookcaseOpenLow", 0.85),
-    ("bookcase", 1.9), ("bedBunk", 1.7), ("stoolBar", 0.8), ("SimpleCabinet", 0.77),
+    ("chairDesk", 1.05), ("chair", 0.92), ("bench", 0.85), ("desk", 0.74), ("tableCoffee", 0.45),
+    ("tableCross", 0.74), ("table", 0.74), ("sideTable", 0.76), ("kitchenFridgeSmall", 1.2), ("kitchenFridge", 1.8),
+    ("bookcaseOpenLow", 0.85), ("bookcase", 1.9), ("bedBunk", 1.7), ("stoolBar", 0.8), ("SimpleCabinet", 0.77),
 )  # fmt: skip
 _SCALE = 2.05
 _MOST_BOXES = 20
@@ -52,7 +52,10 @@ def merge_voxels(filled: Bool[np.ndarray, "x y z"]) -> Float[np.ndarray, "n 6"]:
 
 
 def _voxels(
-    triangles: Float[np.ndarray, "t 3 3"], low: Float[np.ndarray, "3"], pitch: float, shape: tuple[int, int, int]
+    triangles: Float[np.ndarray, "t 3 3"],
+    low: Float[np.ndarray, "3"],
+    pitch: float,
+    shape: tuple[int, int, int],
 ) -> Bool[np.ndarray, "x y z"]:
     """Mark the voxels that dense points on the triangles fall into, and those that they enclose."""
     grid = np.zeros(shape, bool)
@@ -60,7 +63,11 @@ def _voxels(
     for triangle, steps in zip(triangles, np.ceil(edge / pitch * 2).astype(int) + 1):
         i, j = np.meshgrid(*[np.linspace(0, 1, steps)] * 2)
         keep = i + j <= 1
-        points = triangle[0] + i[keep][:, None] * (triangle[1] - triangle[0]) + j[keep][:, None] * (triangle[2] - triangle[0])
+        points = (
+            triangle[0]
+            + i[keep][:, None] * (triangle[1] - triangle[0])
+            + j[keep][:, None] * (triangle[2] - triangle[0])
+        )
         cell = np.clip(((points - low) / pitch).astype(int), 0, np.array(shape) - 1)
         grid[tuple(cell.T)] = True
     return np.asarray(binary_fill_holes(grid), bool)
@@ -76,7 +83,9 @@ def model_boxes(path: Path) -> Float[np.ndarray, "n 7"]:
     try:
         import trimesh
     except ImportError as error:
-        raise MissingDependencyError("converting furniture needs trimesh: pip install 'remov3r[train]'") from error
+        raise MissingDependencyError(
+            "converting furniture needs trimesh: pip install 'remov3r[train]'"
+        ) from error
     try:
         scene = trimesh.load(path, force="scene")
     except (OSError, ValueError) as error:

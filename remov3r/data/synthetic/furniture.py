@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from remov3r.data.synthetic.models import Model, models_named, place_model
 from remov3r.data.synthetic.scene import Place, SceneBuilder
 
 Piece = Callable[[Place, "Palette", float, float], None]
@@ -57,30 +58,53 @@ def draw_palette(builder: SceneBuilder) -> Palette:
     )
 
 
+_SMALL = (
+    "books", "computerKeyboard", "computerMouse", "computerScreen", "kitchenBlender", "kitchenCoffee",
+    "kitchenMicro", "lampRoundTable", "lampSquareTable", "laptop", "plantSmall", "radio", "toaster", "speakerSmall",
+)  # fmt: skip
+
+
+def model_piece(model: Model) -> Piece:
+    """Return the piece that places a converted model in the room's materials."""
+
+    def place_it(place: Place, p: Palette, w: float, d: float) -> None:
+        soft = model.name.startswith(("lounge", "bed", "pillow", "bench", "chair", "bear"))
+        groups = ("fabric", "fabric", "wood") if soft else ("wood", "plastic", "metal", "front")
+        place_model(place, model, [p.pick(*groups) for _ in range(4)])
+
+    return place_it
+
+
 def clutter(place: Place, p: Palette, w: float, d: float, count: int) -> None:
     """Scatter small objects over a w×d area whose middle is the origin."""
     r = p.rng
     for _ in range(count):
         x, y, yaw = r.uniform(-0.46, 0.46) * w, r.uniform(-0.42, 0.42) * d, r.uniform(-3.1, 3.1)
         kind = r.random()
-        if kind < 0.22:
+        if kind < 0.12:
+            model_piece(r.choice(models_named(_SMALL)))(place.at(x, y, 0, yaw), p, 0, 0)
+        elif kind < 0.3:
             z = 0.0
             for _ in range(r.randint(1, 4)):
                 h = r.uniform(0.012, 0.05)
                 size = r.uniform(0.14, 0.28)
-                place.box(x, y, z, size, size * 0.72, h, p.pick("label", "plastic"), yaw + r.uniform(-0.3, 0.3))
+                place.box(
+                    x, y, z, size, size * 0.72, h, p.pick("label", "plastic"), yaw + r.uniform(-0.3, 0.3)
+                )
                 z += h
-        elif kind < 0.47:
+        elif kind < 0.52:
             s = r.uniform(0.04, 0.22)
-            place.box(x, y, 0, s, s * r.uniform(0.3, 1.2), s * r.uniform(0.4, 1.6), p.pick("label", "plastic"), yaw)
-        elif kind < 0.62:
+            place.box(
+                x, y, 0, s, s * r.uniform(0.3, 1.2), s * r.uniform(0.4, 1.6), p.pick("label", "plastic"), yaw
+            )
+        elif kind < 0.65:
             radius = r.uniform(0.03, 0.05)
             place.can(x, y, 0, radius, r.uniform(0.08, 0.13), p.pick("plastic", "label", "metal"))
-        elif kind < 0.76:
+        elif kind < 0.78:
             radius, h, m = r.uniform(0.025, 0.045), r.uniform(0.14, 0.24), p.pick("plastic", "label")
             place.can(x, y, 0, radius, h, m)
             place.can(x, y, h, radius * 0.4, h * 0.3, m)
-        elif kind < 0.86:
+        elif kind < 0.87:
             place.ball(x, y, 0, r.uniform(0.03, 0.1), p.pick("plastic", "fabric"), r.uniform(0.5, 1.0))
         else:
             place.box(x, y, 0, r.uniform(0.15, 0.3), 0.21, 0.003, p.pick("label"), yaw)
@@ -152,7 +176,15 @@ def shelf(place: Place, p: Palette, w: float, d: float) -> None:
             bw = r.uniform(0.12, 0.35) if big else r.uniform(0.04, 0.14)
             bw = min(bw, end - x)
             bh = r.uniform(0.4, 0.85) * (step - t)
-            place.box(x + bw / 2, d / 2 + r.uniform(-0.02, 0.04), k * step + t, bw * 0.95, d * 0.7, bh, p.pick("label", "plastic", "label"))
+            place.box(
+                x + bw / 2,
+                d / 2 + r.uniform(-0.02, 0.04),
+                k * step + t,
+                bw * 0.95,
+                d * 0.7,
+                bh,
+                p.pick("label", "plastic", "label"),
+            )
             x += bw + (r.uniform(0.05, 0.3) if r.random() < 0.25 else 0.0)
 
 
@@ -161,7 +193,11 @@ def cabinet(place: Place, p: Palette, w: float, d: float) -> None:
     r = p.rng
     h = r.choice((r.uniform(0.6, 1.1), r.uniform(1.6, 2.1)))
     place.box(0, d / 2, 0, w, d, h, p.pick("wood", "plastic"))
-    columns, rows, m = max(1, round(w / 0.5)), r.randint(1, 4) if h < 1.2 else r.randint(1, 2), p.pick("front")
+    columns, rows, m = (
+        max(1, round(w / 0.5)),
+        r.randint(1, 4) if h < 1.2 else r.randint(1, 2),
+        p.pick("front"),
+    )
     cw, ch = w / columns, (h - 0.06) / rows
     for i in range(columns):
         for k in range(rows):
@@ -225,7 +261,16 @@ def desk(place: Place, p: Palette, w: float, d: float) -> None:
     for _ in range(r.randint(0, 2)):
         monitor(top.at(r.uniform(-0.3, 0.3) * w, r.uniform(0.15, 0.3), 0, r.uniform(-0.4, 0.4)), p)
     if r.random() < 0.75:
-        top.box(r.uniform(-0.2, 0.2) * w, d * 0.7, 0, 0.44, 0.14, 0.02, p.pick("plastic", "label"), r.uniform(-0.2, 0.2))
+        top.box(
+            r.uniform(-0.2, 0.2) * w,
+            d * 0.7,
+            0,
+            0.44,
+            0.14,
+            0.02,
+            p.pick("plastic", "label"),
+            r.uniform(-0.2, 0.2),
+        )
     if r.random() < 0.3:
         laptop(top.at(r.uniform(-0.3, 0.3) * w, d * 0.5, 0, r.uniform(-0.5, 0.5)), p)
     clutter(top.at(0, d / 2), p, w, d, r.randint(3, 16))
@@ -264,7 +309,9 @@ def sofa(place: Place, p: Palette, w: float, d: float) -> None:
         x = -w / 2 + arm + (i + 0.5) * cw
         place.box(x, d / 2 + 0.1, h, cw * 0.97, d - 0.22, 0.1, m)
         if r.random() < 0.5:
-            place.box(x, 0.3, h + 0.12, 0.4, 0.12, 0.36, p.pick("fabric", "label"), r.uniform(-0.4, 0.4), 0.35)
+            place.box(
+                x, 0.3, h + 0.12, 0.4, 0.12, 0.36, p.pick("fabric", "label"), r.uniform(-0.4, 0.4), 0.35
+            )
 
 
 def bed(place: Place, p: Palette, w: float, d: float) -> None:
@@ -319,7 +366,9 @@ def boxes(place: Place, p: Palette, w: float, d: float) -> None:
         x, z = r.uniform(-0.3, 0.3) * w, 0.0
         for _ in range(r.randint(1, 4)):
             bw, h = r.uniform(0.25, 0.55), r.uniform(0.15, 0.45)
-            place.box(x, d / 2, z, bw, min(bw, d), h, p.pick("wood", "label", "plastic"), r.uniform(-0.4, 0.4))
+            place.box(
+                x, d / 2, z, bw, min(bw, d), h, p.pick("wood", "label", "plastic"), r.uniform(-0.4, 0.4)
+            )
             z += h
 
 

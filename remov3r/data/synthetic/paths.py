@@ -10,12 +10,11 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
 from remov3r.config import Config
-from remov3r.data.synthetic.raycast import BOX
 from remov3r.data.synthetic.rooms import Room
 from remov3r.errors import DataError
 
-Points = Float[np.ndarray, "n 3"]
-Poses = Float[np.ndarray, "n 4 4"]
+Points = Float[np.ndarray, "_n 3"]  # lengths may differ between arguments and results
+Poses = Float[np.ndarray, "_n 4 4"]
 
 
 class PathConfig(Config):
@@ -61,7 +60,9 @@ def look_along(position: Points, forward: Points, roll_rad: Float[np.ndarray, " 
     return out
 
 
-def _free_points(room: Room, rng: np.random.Generator, count: int, height_m: tuple[float, float], margin: float) -> Points:
+def _free_points(
+    room: Room, rng: np.random.Generator, count: int, height_m: tuple[float, float], margin: float
+) -> Points:
     low, high = room.solids.shell_m.cpu().numpy().astype(np.float64)
     top = min(height_m[1], high[2] - 0.3)
     points = rng.uniform([low[0], low[1], min(height_m[0], top)], [high[0], high[1], top], (count, 3))
@@ -72,10 +73,15 @@ def candidate_views(room: Room, rng: np.random.Generator, count: int) -> Poses:
     """Draw views as a person takes them: standing and looking slightly down, or close to something of interest."""
     close = int(round(count * 0.35)) if len(room.focus_m) else 0
     standing = _free_points(room, rng, 3 * count, (0.8, 1.8), 0.25)[: count - close]
-    yaw, down = rng.uniform(0, 2 * np.pi, len(standing)), np.radians(rng.normal(12, 12, len(standing)).clip(-25, 55))
+    yaw, down = (
+        rng.uniform(0, 2 * np.pi, len(standing)),
+        np.radians(rng.normal(12, 12, len(standing)).clip(-25, 55)),
+    )
     forward = np.stack([np.cos(yaw) * np.cos(down), np.sin(yaw) * np.cos(down), -np.sin(down)], -1)
     if close:
-        target = room.focus_m[rng.integers(len(room.focus_m), size=3 * close)] + rng.normal(0, 0.15, (3 * close, 3))
+        target = room.focus_m[rng.integers(len(room.focus_m), size=3 * close)] + rng.normal(
+            0, 0.15, (3 * close, 3)
+        )
         turn, up = rng.uniform(0, 2 * np.pi, 3 * close), np.radians(rng.uniform(8, 60, 3 * close))
         away = np.stack([np.cos(turn) * np.cos(up), np.sin(turn) * np.cos(up), np.sin(up)], -1)
         position = target + away * rng.uniform(0.4, 1.8, (3 * close, 1))
@@ -160,7 +166,9 @@ def handheld_path(
     return look_along(position, forward, shake[:, 2] + slow_roll)
 
 
-def _along(way: Points, rng: np.random.Generator, n: int, fps: float, speed: float, returning: bool) -> Points:
+def _along(
+    way: Points, rng: np.random.Generator, n: int, fps: float, speed: float, returning: bool
+) -> Points:
     """Follow waypoints at a smooth, varying speed; there and back when returning."""
     if len(way) < 2:
         return np.repeat(way[:1], n, axis=0)
@@ -228,5 +236,7 @@ def desk_scan(room: Room, seed: int, n_frames: int, fps: float = 30.0) -> Poses 
         away = np.stack([np.cos(turn) * np.cos(e), np.sin(turn) * np.cos(e), np.sin(e)], -1) * r[:, None]
         if clearance_m(room, target + away).min() > 0.12:
             shake = np.radians(0.7) * _smooth_noise(rng, n_frames, 3, 6)
-            return look_along(target + away, -away + np.cross(shake, -away), shake[:, 2] + rng.normal(0, 0.05))
+            return look_along(
+                target + away, -away + np.cross(shake, -away), shake[:, 2] + rng.normal(0, 0.05)
+            )
     return None

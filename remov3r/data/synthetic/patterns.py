@@ -13,7 +13,9 @@ Picture = Float[np.ndarray, "s s 3"]
 Pattern = Callable[[np.random.Generator, int], Picture]
 
 
-def colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
+def colour(
+    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
+) -> np.ndarray:
     """Draw a random colour with bounded saturation and brightness; hues lean to warm ones, as indoors."""
     hue = rng.uniform(0.02, 0.16) if rng.random() < 0.6 else rng.random()
     return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), rng.uniform(*value)), np.float32)
@@ -38,7 +40,9 @@ def plain(rng: np.random.Generator, size: int) -> Picture:
 
 def plastic(rng: np.random.Generator, size: int) -> Picture:
     """One colour of any brightness."""
-    base = colour(rng, (0.0, 0.85), (0.04, 0.95)) if rng.random() < 0.6 else np.full(3, rng.uniform(0.03, 0.9))
+    base = (
+        colour(rng, (0.0, 0.85), (0.04, 0.95)) if rng.random() < 0.6 else np.full(3, rng.uniform(0.03, 0.9))
+    )
     return base + noise(rng, size, 4, 4)[..., None] * rng.uniform(0.0, 0.03)
 
 
@@ -95,13 +99,17 @@ def stripes(rng: np.random.Generator, size: int) -> Picture:
     palette = np.stack([colour(rng, (0, 0.6), (0.2, 0.95)) for _ in range(3)])
     edges = np.sort(rng.integers(0, size, int(rng.integers(4, 24))))
     band = np.searchsorted(edges, np.arange(size))
-    return np.broadcast_to(palette[band % 3][None], (size, size, 3)) + noise(rng, size, 8, 3)[..., None] * 0.03
+    return (
+        np.broadcast_to(palette[band % 3][None], (size, size, 3)) + noise(rng, size, 8, 3)[..., None] * 0.03
+    )
 
 
 def speckle(rng: np.random.Generator, size: int) -> Picture:
     """Carpet, cork, terrazzo, granite: fine grains of varying contrast."""
     base = colour(rng, (0.0, 0.6), (0.12, 0.8))
-    fine = cv2.GaussianBlur(rng.normal(0, 1, (size, size, 3)).astype(np.float32), (0, 0), rng.uniform(0.4, 1.6))
+    fine = cv2.GaussianBlur(
+        rng.normal(0, 1, (size, size, 3)).astype(np.float32), (0, 0), rng.uniform(0.4, 1.6)
+    )
     return base + fine * rng.uniform(0.03, 0.2) + noise(rng, size, 3, 4)[..., None] * rng.uniform(0, 0.08)
 
 
@@ -147,7 +155,9 @@ def _lettering(image: np.ndarray, rng: np.random.Generator, lines: int, scale: f
 
 def poster(rng: np.random.Generator, size: int) -> Picture:
     """A picture or label: random shapes and lettering on a gradient."""
-    image = np.ascontiguousarray(gradient(rng, size) if rng.random() < 0.6 else plastic(rng, size), np.float32)
+    image = np.ascontiguousarray(
+        gradient(rng, size) if rng.random() < 0.6 else plastic(rng, size), np.float32
+    )
     for _ in range(int(rng.integers(2, 16))):
         p, q = (tuple(int(i) for i in rng.integers(0, size, 2)) for _ in range(2))
         ink, fill = colour(rng, (0, 0.9), (0.05, 1)).tolist(), -1 if rng.random() < 0.7 else 2
@@ -173,7 +183,9 @@ def page(rng: np.random.Generator, size: int) -> Picture:
         x = int(rng.integers(4, 20))
         while x < size * rng.uniform(0.3, 1.0):
             run = int(rng.integers(2, 14))
-            cv2.line(image, (x, y), (x + run, y), colour(rng, (0, 0.8), (0.5, 1) if dark else (0, 0.4)).tolist(), 1)
+            cv2.line(
+                image, (x, y), (x + run, y), colour(rng, (0, 0.8), (0.5, 1) if dark else (0, 0.4)).tolist(), 1
+            )
             x += run + int(rng.integers(2, 6))
     return image
 
@@ -184,7 +196,9 @@ def panel(rng: np.random.Generator, size: int) -> Picture:
     image = np.ascontiguousarray(source(rng, size), np.float32)
     inset = int(rng.uniform(0.03, 0.15) * size)
     cv2.rectangle(image, (0, 0), (size - 1, size - 1), (image.mean((0, 1)) * 0.4).tolist(), 2)
-    cv2.rectangle(image, (inset, inset), (size - inset, size - inset), (image.mean((0, 1)) * 0.75).tolist(), 2)
+    cv2.rectangle(
+        image, (inset, inset), (size - inset, size - inset), (image.mean((0, 1)) * 0.75).tolist(), 2
+    )
     handle = colour(rng, (0, 0.2), (0.1, 0.9)).tolist()
     if rng.random() < 0.5:
         cv2.rectangle(image, (size // 3, inset // 2), (2 * size // 3, inset // 2 + 4), handle, -1)

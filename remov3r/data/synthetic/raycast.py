@@ -64,7 +64,11 @@ class Views:
         u = torch.arange(self.width, device=self.K.device, dtype=torch.float32)
         v = torch.arange(self.height, device=self.K.device, dtype=torch.float32)
         pixels = torch.stack(
-            [u.repeat(self.height), v.repeat_interleave(self.width), torch.ones(len(u) * len(v), device=u.device)]
+            [
+                u.repeat(self.height),
+                v.repeat_interleave(self.width),
+                torch.ones(len(u) * len(v), device=u.device),
+            ]
         )
         return self.T_world_cam[:, :3, :3] @ torch.linalg.inv(self.K) @ pixels
 
@@ -175,7 +179,7 @@ def _pairs(start: Tensor, stop: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _box_forms(solids: Solids, views: Views) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pixel forms (v, n, 9, 3) of 3 near and 6 far faces, near faces' codes (v, n, 3), and whether any is near."""
+    """Return pixel forms (v, n, 9, 3) of 3 near and 6 far faces, the near ones' codes, and whether any is near."""
     Rt = solids.rotation.transpose(1, 2)
     origin = torch.einsum("nij,vnj->vni", Rt, views.T_world_cam[:, None, :3, 3] - solids.center_m)
     direction = torch.einsum("nij,vjk->vnik", Rt, views.T_world_cam[:, :3, :3])
@@ -196,7 +200,9 @@ def _box_forms(solids: Solids, views: Views) -> tuple[Tensor, Tensor, Tensor]:
 
 def _tile_basis(tile: int, device: torch.device) -> Tensor:
     step = torch.arange(tile, device=device, dtype=torch.float32)
-    return torch.stack([torch.ones(tile * tile, device=device), step.repeat(tile), step.repeat_interleave(tile)])
+    return torch.stack(
+        [torch.ones(tile * tile, device=device), step.repeat(tile), step.repeat_interleave(tile)]
+    )
 
 
 def _splat(keys: Tensor, bits: Tensor, which: Tensor, target: Tensor) -> None:
@@ -207,7 +213,9 @@ def _splat(keys: Tensor, bits: Tensor, which: Tensor, target: Tensor) -> None:
     keys.view(-1).scatter_reduce_(0, index.view(-1), value.view(-1), "amax", include_self=True)
 
 
-def _cast_boxes(solids: Solids, views: Views, keys: Tensor, tile: int, rect: tuple[Tensor, Tensor], kernel: BoxKernel) -> None:
+def _cast_boxes(
+    solids: Solids, views: Views, keys: Tensor, tile: int, rect: tuple[Tensor, Tensor], kernel: BoxKernel
+) -> None:
     forms, codes, outside = _box_forms(solids, views)
     start, stop = rect
     stop = torch.where(outside[..., None], stop, start)
@@ -232,7 +240,9 @@ def _cast_rounds(solids: Solids, views: Views, keys: Tensor, tile: int, rect: tu
     n = len(solids.center_m)
     view, solid = which // n, which % n
     scaled = solids.rotation.transpose(1, 2) / solids.half_m[:, :, None]  # unit ball or unit can
-    origin = torch.einsum("pij,pj->pi", scaled[solid], views.T_world_cam[view, :3, 3] - solids.center_m[solid])
+    origin = torch.einsum(
+        "pij,pj->pi", scaled[solid], views.T_world_cam[view, :3, 3] - solids.center_m[solid]
+    )
     forms = torch.einsum("pij,pjk->pik", scaled[solid], views.T_world_cam[view, :3, :3])
     K = views.K[view]
     forms = _pixel_forms(forms, K)
@@ -292,7 +302,9 @@ def cast(solids: Solids, views: Views, compiled: bool = False) -> Hits:
         rect = _rectangles(solids, views, tile)
         _cast_boxes(solids, views, keys, tile, rect, box_kernel(compiled))
         _cast_rounds(solids, views, keys, tile, rect)
-    image = keys.view(v, tiles_y, tiles_x, tile, tile).transpose(2, 3).reshape(v, tiles_y * tile, tiles_x * tile)
+    image = (
+        keys.view(v, tiles_y, tiles_x, tile, tile).transpose(2, 3).reshape(v, tiles_y * tile, tiles_x * tile)
+    )
     shell = _shell_bits(solids, views, tile)[:, : views.height, : views.width]
     image = image[:, : views.height, : views.width]
     bits = (image >> 32).int()

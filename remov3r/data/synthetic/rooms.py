@@ -14,6 +14,7 @@ from torch import Tensor
 
 from remov3r.config import Config
 from remov3r.data.synthetic import furniture as f
+from remov3r.data.synthetic.models import models_named
 from remov3r.data.synthetic.raycast import Solids
 from remov3r.data.synthetic.scene import Place, SceneBuilder, Surfaces, build_surfaces
 from remov3r.data.synthetic.textures import TextureAtlas
@@ -24,8 +25,9 @@ RoomKind = Literal["kitchen", "office", "living", "bedroom", "store"]
 _Entry = tuple[f.Piece, float, float, float, float, float]
 _WALL: dict[str, tuple[_Entry, ...]] = {
     "kitchen": (
-        (f.counter, 1.2, 3.5, 0.58, 0.68, 6), (f.appliance, 0.55, 0.75, 0.55, 0.7, 3), (f.cabinet, 0.6, 1.4, 0.35, 0.6, 2),
-        (f.shelf, 0.6, 1.2, 0.25, 0.4, 1), (f.table, 0.8, 1.6, 0.6, 0.8, 1), (f.bin_, 0.3, 0.4, 0.3, 0.4, 1),
+        (f.counter, 1.2, 3.5, 0.58, 0.68, 6), (f.appliance, 0.55, 0.75, 0.55, 0.7, 3),
+        (f.cabinet, 0.6, 1.4, 0.35, 0.6, 2), (f.shelf, 0.6, 1.2, 0.25, 0.4, 1),
+        (f.table, 0.8, 1.6, 0.6, 0.8, 1), (f.bin_, 0.3, 0.4, 0.3, 0.4, 1),
     ),
     "office": (
         (f.desk, 1.2, 2.0, 0.6, 0.85, 5), (f.shelf, 0.6, 1.6, 0.25, 0.42, 4), (f.cabinet, 0.5, 1.6, 0.35, 0.6, 2),
@@ -33,8 +35,8 @@ _WALL: dict[str, tuple[_Entry, ...]] = {
     ),
     "living": (
         (f.sofa, 0.9, 2.4, 0.8, 1.0, 4), (f.media, 1.0, 2.0, 0.35, 0.5, 2), (f.shelf, 0.6, 1.8, 0.25, 0.42, 3),
-        (f.cabinet, 0.6, 1.8, 0.35, 0.55, 2), (f.floor_lamp, 0.4, 0.5, 0.4, 0.5, 1), (f.plant, 0.5, 0.8, 0.4, 0.8, 1),
-        (f.table, 0.8, 1.4, 0.4, 0.6, 1),
+        (f.cabinet, 0.6, 1.8, 0.35, 0.55, 2), (f.floor_lamp, 0.4, 0.5, 0.4, 0.5, 1),
+        (f.plant, 0.5, 0.8, 0.4, 0.8, 1), (f.table, 0.8, 1.4, 0.4, 0.6, 1),
     ),
     "bedroom": (
         (f.bed, 0.9, 1.9, 1.9, 2.1, 4), (f.cabinet, 0.4, 2.0, 0.35, 0.6, 4), (f.desk, 1.0, 1.5, 0.5, 0.7, 2),
@@ -46,14 +48,24 @@ _WALL: dict[str, tuple[_Entry, ...]] = {
     ),
 }  # fmt: skip
 _MIDDLE: dict[str, tuple[_Entry, ...]] = {
-    "kitchen": ((f.table, 0.9, 1.8, 0.7, 1.0, 4), (f.counter, 1.2, 2.2, 0.6, 0.9, 1), (f.round_table, 0.8, 1.3, 0.8, 1.3, 1),
-                (f.chair, 0.38, 0.5, 0.42, 0.5, 4)),
-    "office": ((f.desk, 1.2, 1.8, 0.65, 0.85, 5), (f.office_chair, 0.45, 0.55, 0.45, 0.55, 5), (f.table, 1.2, 2.4, 0.8, 1.1, 2),
-               (f.boxes, 0.5, 0.8, 0.4, 0.5, 1)),
-    "living": ((f.table, 0.8, 1.3, 0.45, 0.7, 4), (f.round_table, 0.5, 1.2, 0.5, 1.2, 2), (f.sofa, 0.8, 2.0, 0.8, 0.95, 2),
-               (f.chair, 0.4, 0.55, 0.42, 0.55, 3)),
-    "bedroom": ((f.chair, 0.4, 0.5, 0.42, 0.5, 3), (f.boxes, 0.4, 0.7, 0.4, 0.5, 1), (f.bed, 0.9, 1.6, 1.9, 2.1, 1)),
-    "store": ((f.boxes, 0.6, 1.0, 0.5, 0.8, 4), (f.table, 1.0, 1.8, 0.6, 0.9, 2), (f.shelf, 0.8, 1.6, 0.35, 0.5, 2)),
+    "kitchen": (
+        (f.table, 0.9, 1.8, 0.7, 1.0, 4), (f.counter, 1.2, 2.2, 0.6, 0.9, 1),
+        (f.round_table, 0.8, 1.3, 0.8, 1.3, 1), (f.chair, 0.38, 0.5, 0.42, 0.5, 4),
+    ),
+    "office": (
+        (f.desk, 1.2, 1.8, 0.65, 0.85, 5), (f.office_chair, 0.45, 0.55, 0.45, 0.55, 5),
+        (f.table, 1.2, 2.4, 0.8, 1.1, 2), (f.boxes, 0.5, 0.8, 0.4, 0.5, 1),
+    ),
+    "living": (
+        (f.table, 0.8, 1.3, 0.45, 0.7, 4), (f.round_table, 0.5, 1.2, 0.5, 1.2, 2),
+        (f.sofa, 0.8, 2.0, 0.8, 0.95, 2), (f.chair, 0.4, 0.55, 0.42, 0.55, 3),
+    ),
+    "bedroom": (
+        (f.chair, 0.4, 0.5, 0.42, 0.5, 3), (f.boxes, 0.4, 0.7, 0.4, 0.5, 1), (f.bed, 0.9, 1.6, 1.9, 2.1, 1),
+    ),
+    "store": (
+        (f.boxes, 0.6, 1.0, 0.5, 0.8, 4), (f.table, 1.0, 1.8, 0.6, 0.9, 2), (f.shelf, 0.8, 1.6, 0.35, 0.5, 2),
+    ),
 }  # fmt: skip
 
 
@@ -137,13 +149,75 @@ class _Plan:
         if box[0] < -hx or box[1] < -hy or box[2] > hx or box[3] > hy:
             return False
         for o in self.taken:
-            if box[0] < o[2] + margin and o[0] < box[2] + margin and box[1] < o[3] + margin and o[1] < box[3] + margin:
+            if (
+                box[0] < o[2] + margin
+                and o[0] < box[2] + margin
+                and box[1] < o[3] + margin
+                and o[1] < box[3] + margin
+            ):
                 return False
         self.taken.append(box)
         return True
 
 
-def _choose(r: random.Random, entries: tuple[_Entry, ...]) -> tuple[f.Piece, float, float]:
+# models that may stand along walls and in the middle
+_WALL_MODELS = {
+    "kitchen": (
+        "kitchenCabinet",
+        "kitchenSink",
+        "kitchenStove",
+        "kitchenFridge",
+        "kitchenBar",
+        "washer",
+        "dryer",
+        "trashcan",
+    ),
+    "office": (
+        "bookcase",
+        "desk",
+        "cabinet",
+        "computer",
+        "trashcan",
+        "sideTable",
+        "pottedPlant",
+        "coatRackStanding",
+    ),
+    "living": (
+        "lounge",
+        "bookcase",
+        "cabinetTelevision",
+        "lampRoundFloor",
+        "lampSquareFloor",
+        "speaker",
+        "pottedPlant",
+    ),
+    "bedroom": (
+        "bed",
+        "cabinetBed",
+        "bookcase",
+        "SimpleCabinet",
+        "sideTable",
+        "bathroomSink",
+        "bathtub",
+        "toilet",
+    ),
+    "store": ("bookcase", "cardboardBox", "washer", "SimpleCabinet", "bench"),
+}
+_MIDDLE_MODELS = {
+    "kitchen": ("chair", "table", "stoolBar", "kitchenBar"),
+    "office": ("chairDesk", "desk", "chairModern", "table"),
+    "living": ("loungeChair", "tableCoffee", "loungeSofaOttoman", "loungeDesign", "pillow"),
+    "bedroom": ("chair", "pillow", "sideTable", "bear"),
+    "store": ("cardboardBox", "bench", "chair"),
+}
+
+
+def _choose(
+    r: random.Random, entries: tuple[_Entry, ...], models: tuple[str, ...], model_share: float
+) -> tuple[f.Piece, float, float]:
+    if r.random() < model_share:
+        model = r.choice(models_named(models))
+        return f.model_piece(model), *model.footprint_m
     piece, w0, w1, d0, d1, _ = r.choices(entries, [e[5] for e in entries])[0]
     return piece, r.uniform(w0, w1), r.uniform(d0, d1)
 
@@ -162,7 +236,12 @@ def _openings(plan: _Plan, b: SceneBuilder) -> None:
         glow = r.uniform(0.9, 2.5)
         view = b.new_material("window", 0.0, glow)
         for _ in range(r.randint(1, 3)):
-            s, w, h, z = r.uniform(-0.42, 0.42) * length, r.uniform(0.6, 1.8), r.uniform(0.8, 1.4), r.uniform(0.7, 1.0)
+            s, w, h, z = (
+                r.uniform(-0.42, 0.42) * length,
+                r.uniform(0.6, 1.8),
+                r.uniform(0.8, 1.4),
+                r.uniform(0.7, 1.0),
+            )
             w = min(w, 2 * (length / 2 - abs(s)) - 0.1)
             if w > 0.3:
                 wall.box(s, 0.01, z, w + 0.12, 0.03, h + 0.12, frame)
@@ -194,12 +273,22 @@ def _wall_details(plan: _Plan, b: SceneBuilder, p: f.Palette) -> None:
                 wall.box(s, d / 2, 0, r.uniform(0.25, 0.5), d, z_top, p.pick("wood", "plastic"))
     if r.random() < 0.4:
         w, d = r.uniform(0.3, 0.6) * plan.size[0], r.uniform(0.3, 0.6) * plan.size[1]
-        Place(b).box(r.uniform(-0.2, 0.2), r.uniform(-0.2, 0.2), 0, w, d, 0.008, b.new_material("fabric", r.uniform(0, 1.5)))
+        Place(b).box(
+            r.uniform(-0.2, 0.2),
+            r.uniform(-0.2, 0.2),
+            0,
+            w,
+            d,
+            0.008,
+            b.new_material("fabric", r.uniform(0, 1.5)),
+        )
     lamp = b.new_material("plastic", 0.5, 2.5, 0.05)
     for _ in range(r.randint(1, 4)):
         x, y = (r.uniform(-0.35, 0.35) * plan.size[k] for k in range(2))
         if r.random() < 0.6:
-            Place(b).box(x, y, z_top - 0.05, r.choice((0.3, 0.6, 1.2)), r.choice((0.15, 0.3, 0.6)), 0.05, lamp)
+            Place(b).box(
+                x, y, z_top - 0.05, r.choice((0.3, 0.6, 1.2)), r.choice((0.15, 0.3, 0.6)), 0.05, lamp
+            )
         else:
             Place(b).can(x, y, z_top - 0.4, 0.01, 0.4, base)
             Place(b).ball(x, y, z_top - 0.6, r.uniform(0.1, 0.2), lamp)
@@ -208,7 +297,15 @@ def _wall_details(plan: _Plan, b: SceneBuilder, p: f.Palette) -> None:
             Place(b).box(0, (k - 1.5) * plan.size[1] / 4, z_top - 0.2, plan.size[0], 0.15, 0.2, base)
 
 
-_FOCUS_HEIGHT = {f.counter: 0.95, f.desk: 0.8, f.table: 0.7, f.shelf: 1.0, f.round_table: 0.7, f.cabinet: 0.8, f.media: 0.6}
+_FOCUS_HEIGHT = {
+    f.counter: 0.95,
+    f.desk: 0.8,
+    f.table: 0.7,
+    f.shelf: 1.0,
+    f.round_table: 0.7,
+    f.cabinet: 0.8,
+    f.media: 0.6,
+}
 
 
 def _furnish(plan: _Plan, b: SceneBuilder, p: f.Palette, kind: str) -> None:
@@ -226,7 +323,7 @@ def _furnish(plan: _Plan, b: SceneBuilder, p: f.Palette, kind: str) -> None:
     for wall, length in plan.walls(b):
         s = -length / 2 + r.uniform(0.0, 0.3)
         while s < length / 2 - 0.4:
-            piece, w, d = _choose(r, _WALL[kind])
+            piece, w, d = _choose(r, _WALL[kind], _WALL_MODELS[kind], 0.3)
             if r.random() < density and s + w < length / 2:
                 place(piece, wall.at(s + w / 2, r.uniform(0.0, 0.04)), w, d, 0.0)
                 s += w + (r.uniform(0.0, 0.15) if r.random() < 0.7 else r.uniform(0.2, 0.8))
@@ -234,7 +331,7 @@ def _furnish(plan: _Plan, b: SceneBuilder, p: f.Palette, kind: str) -> None:
                 s += r.uniform(0.2, 0.7)
     area = (plan.size[0] - 1.2) * (plan.size[1] - 1.2)
     for _ in range(int(area * r.uniform(0.3, 1.0)) + r.randint(0, 3)):
-        piece, w, d = _choose(r, _MIDDLE[kind])
+        piece, w, d = _choose(r, _MIDDLE[kind], _MIDDLE_MODELS[kind], 0.3)
         x, y = (r.uniform(-0.5, 0.5) * (plan.size[k] - 1.2) for k in range(2))
         yaw = r.choice((0, 1, 2, 3)) * math.pi / 2 + (r.uniform(-0.5, 0.5) if r.random() < 0.3 else 0.0)
         tall = piece is f.shelf
@@ -257,7 +354,9 @@ def _lights(plan: _Plan, r: random.Random) -> Lights:
     ambient = r.uniform(0.18, 0.5)
     cast = r.uniform(-0.05, 0.1)
     return Lights(
-        torch.tensor(position), torch.tensor(colour), torch.tensor([ambient * (1 + cast), ambient, ambient * (1 - cast)])
+        torch.tensor(position),
+        torch.tensor(colour),
+        torch.tensor([ambient * (1 + cast), ambient, ambient * (1 - cast)]),
     )
 
 
@@ -267,7 +366,10 @@ def build_room(seed: int, atlas: TextureAtlas, config: RoomConfig | None = None)
     r = random.Random(seed)
     kinds: list[RoomKind] = ["kitchen", "office", "living", "bedroom", "store"]
     kind = r.choices(kinds, (3, 4, 2, 1, 1))[0]
-    sides = [r.uniform(*(config.hall_side_m if r.random() < config.hall_share else config.side_m)) for _ in range(2)]
+    sides = [
+        r.uniform(*(config.hall_side_m if r.random() < config.hall_share else config.side_m))
+        for _ in range(2)
+    ]
     plan = _Plan((sides[0], sides[1], r.uniform(*config.height_m)))
     b = SceneBuilder(atlas, r)
     palette = f.draw_palette(b)

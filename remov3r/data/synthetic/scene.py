@@ -48,7 +48,9 @@ class SceneBuilder:
     material: list[int] = field(default_factory=list)
     materials: list[Material] = field(default_factory=list)
 
-    def new_material(self, category: str, tile_m: float = 0.0, emission: float = 0.0, vivid: float = 0.15) -> int:
+    def new_material(
+        self, category: str, tile_m: float = 0.0, emission: float = 0.0, vivid: float = 0.15
+    ) -> int:
         """Draw a material of a texture category; `vivid` is how far the tint may stray from grey."""
         r = self.rng
         level = r.uniform(0.7, 1.15)
@@ -180,7 +182,9 @@ def build_surfaces(
     u0 = shift[..., 0] - (U * center[:, None]).sum(-1)
     v0 = shift[..., 1] - (V * center[:, None]).sum(-1)
     texels = np.maximum(scale_u, scale_v) * builder.atlas.size_px
-    table = np.concatenate([U, u0[..., None], V, v0[..., None], normal, texels[..., None]], -1).reshape(-1, 12).T
+    table = (
+        np.concatenate([U, u0[..., None], V, v0[..., None], normal, texels[..., None]], -1).reshape(-1, 12).T
+    )
     looks = np.array([(*k.tint, k.emission) for k in m], np.float32)[material].reshape(-1, 4)
     texture = np.array([k.texture for k in m])[material].reshape(-1)
     return Surfaces(

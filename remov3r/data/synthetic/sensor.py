@@ -31,7 +31,12 @@ class SensorConfig(Config):
 
 
 CLEAN = SensorConfig(
-    exposure_stops=0.0, noise=(0.0, 0.0), blur_px=(0.0, 0.0), motion_blur=0.0, jpeg_quality=(100, 100), vignetting=0.0
+    exposure_stops=0.0,
+    noise=(0.0, 0.0),
+    blur_px=(0.0, 0.0),
+    motion_blur=0.0,
+    jpeg_quality=(100, 100),
+    vignetting=0.0,
 )
 
 
@@ -46,7 +51,10 @@ class Sensor:
         """
         rng = np.random.default_rng(seed)
         self._rng, self._config = rng, config
-        self._noise, self._quality = rng.uniform(*config.noise), int(rng.integers(*config.jpeg_quality, endpoint=True))
+        self._noise, self._quality = (
+            rng.uniform(*config.noise),
+            int(rng.integers(*config.jpeg_quality, endpoint=True)),
+        )
         self._blur_px = rng.uniform(*config.blur_px) * width / 256
         self._shutter = rng.uniform(0, config.motion_blur)
         self._stops = rng.normal(0, config.exposure_stops)
@@ -101,7 +109,7 @@ class Sensor:
 
 @lru_cache(maxsize=2)
 def _noise_bank(height: int, width: int) -> Float[np.ndarray, "h2 w2 3"]:
-    """Noise to cut frames from at random places; drawing it anew for every frame would cost more than the ray caster."""
+    """Noise to cut frames from at random places: fresh noise would cost more than the ray caster."""
     return np.random.default_rng(0).standard_normal((2 * height, 2 * width, 3), np.float32)
 
 

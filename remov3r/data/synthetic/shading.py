@@ -56,7 +56,9 @@ def _lit(shadow: ShadowMap, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     return 1 - 0.9 * torch.lerp(top, bottom, fv) * (z < -0.05)
 
 
-def _bend_rounds(room: Room, solid: Tensor, face: Tensor, point: Tensor, u: Tensor, v: Tensor, normal: Tensor) -> None:
+def _bend_rounds(
+    room: Room, solid: Tensor, face: Tensor, point: Tensor, u: Tensor, v: Tensor, normal: Tensor
+) -> None:
     """Overwrite texture coordinates and normals where a ball or the side of a can was hit (all arguments flat)."""
     s = room.solids
     shape = torch.cat([s.shape, s.shape.new_full((1,), BOX)])
@@ -77,13 +79,15 @@ def _bend_rounds(room: Room, solid: Tensor, face: Tensor, point: Tensor, u: Tens
     v[at] = table[7] + local[:, 2] * half[:, 2] * table[4:7].norm(dim=0)
 
 
-def shade(room: Room, atlas: TextureAtlas, shadow: ShadowMap, views: Views, hits: Hits) -> Float[Tensor, "v h w 3"]:
+def shade(
+    room: Room, atlas: TextureAtlas, shadow: ShadowMap, views: Views, hits: Hits
+) -> Float[Tensor, "v h w 3"]:
     """Colour the hits; values are display values 0..1 at exposure 1 and may exceed 1.
 
     Args:
         shadow: `shadow_map(room)`.
     """
-    v, lights = len(views.K), room.lights
+    v = len(views.K)
     rays = views.rays_world()
     depth = hits.depth_m.view(v, 1, -1)
     point = (rays * depth + views.T_world_cam[:, :3, 3:]).transpose(0, 1).reshape(3, -1)

@@ -21,7 +21,8 @@ CATEGORIES = (
 )  # fmt: skip
 
 _PROCEDURAL: tuple[tuple[str, patterns.Pattern, int], ...] = (
-    ("paint", patterns.plain, 16), ("paint", patterns.gradient, 1), ("wall", patterns.stripes, 2), ("wall", patterns.tiles, 4),
+    ("paint", patterns.plain, 16), ("paint", patterns.gradient, 1),
+    ("wall", patterns.stripes, 2), ("wall", patterns.tiles, 4),
     ("wall", patterns.gradient, 2), ("floor", patterns.planks, 6), ("floor", patterns.tiles, 5),
     ("floor", patterns.speckle, 5), ("floor", patterns.checks, 1), ("ceiling", patterns.plain, 5),
     ("ceiling", patterns.tiles, 2), ("wood", patterns.wood, 12), ("metal", patterns.metal, 8),
@@ -44,7 +45,8 @@ _CLASS_CATEGORY = {
     "stone": "Granite Marble Travertine Terrazzo Onyx Concrete GlazedTerracotta",
 }
 _NAME_CATEGORY = (
-    (("floor",), "floor"), (("plaster", "stucco"), "paint"), (("wall",), "wall"), (("wood", "mahogany", "able"), "wood"),
+    (("floor",), "floor"), (("plaster", "stucco"), "paint"), (("wall",), "wall"),
+    (("wood", "mahogany", "able"), "wood"),
     (("metal", "steel"), "metal"), (("marble", "stone", "granite", "ceramic"), "stone"),
     (("linen", "fabric", "canvas"), "fabric"), (("cabinet", "oven", "microwave", "kitchen"), "panel"),
     (("painting", "decoration", "background", "kona"), "picture"),
@@ -80,7 +82,11 @@ class TextureAtlas:
         return replace(self, texels=self.texels.to(device), level_start=self.level_start.to(device))
 
     def sample(
-        self, texture: Int[Tensor, " n"], u: Float[Tensor, " n"], v: Float[Tensor, " n"], footprint: Float[Tensor, " n"]
+        self,
+        texture: Int[Tensor, " n"],
+        u: Float[Tensor, " n"],
+        v: Float[Tensor, " n"],
+        footprint: Float[Tensor, " n"],
     ) -> Float[Tensor, "n 4"]:
         """Look up colours 0..255 (the fourth channel is meaningless), bilinear, repeated in mirror image outside 0..1.
 
@@ -125,7 +131,10 @@ def _pack(images: Sequence[UInt8[np.ndarray, "s s 3"]], category: Sequence[froze
                 level = np.asarray(cv2.resize(level, (s, s), interpolation=cv2.INTER_AREA))
             words[i, start : start + s * s, :3] = level.reshape(-1, 3)
     return TextureAtlas(
-        torch.from_numpy(words.view(np.int32).reshape(-1)), torch.from_numpy(starts[:-1].copy()), size, tuple(category)
+        torch.from_numpy(words.view(np.int32).reshape(-1)),
+        torch.from_numpy(starts[:-1].copy()),
+        size,
+        tuple(category),
     )
 
 
@@ -149,7 +158,12 @@ def read_photos(folder: Path, size_px: int) -> list[tuple[UInt8[np.ndarray, "s s
             side = min(image.shape[:2])
             square = image[:side, :side, ::-1]
             method = cv2.INTER_AREA if side > size_px else cv2.INTER_CUBIC
-            found.append((np.asarray(cv2.resize(square, (size_px, size_px), interpolation=method)), _photo_category(path)))
+            found.append(
+                (
+                    np.asarray(cv2.resize(square, (size_px, size_px), interpolation=method)),
+                    _photo_category(path),
+                )
+            )
     if not found:
         raise DataError(f"texture folder {folder}: no readable .jpg or .png below it")
     return found
@@ -171,7 +185,11 @@ def build_atlas(seed: int, size_px: int = 128, folder: Path | None = None) -> Te
     for name, pattern, count in _PROCEDURAL:
         for _ in range(count):
             picture = np.asarray(pattern(rng, drawn_px), np.float32)
-            small = picture if drawn_px == size_px else cv2.resize(picture, (size_px,) * 2, interpolation=cv2.INTER_AREA)
+            small = (
+                picture
+                if drawn_px == size_px
+                else cv2.resize(picture, (size_px,) * 2, interpolation=cv2.INTER_AREA)
+            )
             images.append((np.clip(small, 0, 1) * 255).astype(np.uint8))
             category.append(frozenset([name]))
     for image, names in read_photos(folder, size_px) if folder else []:

@@ -71,7 +71,13 @@ class SyntheticWorld:
         return build_room(seed, self._atlas, self.config.room).to(self.config.device)
 
     def render(
-        self, room: Room, camera: Camera, T_world_cam: Float[np.ndarray, "n 4 4"], *, video: bool = True, seed: int = 0
+        self,
+        room: Room,
+        camera: Camera,
+        T_world_cam: Float[np.ndarray, "n 4 4"],
+        *,
+        video: bool = True,
+        seed: int = 0,
     ) -> RenderedClip:
         """Render views of a room through the configured sensor.
 
@@ -126,7 +132,9 @@ class SyntheticWorld:
             torch.tensor(T_world_cam, dtype=torch.float32, device=device),
         )  # fmt: skip
 
-    def choose_views(self, room: Room, camera: Camera, count: int, seed: int) -> Float[np.ndarray, "n 4 4"] | None:
+    def choose_views(
+        self, room: Room, camera: Camera, count: int, seed: int
+    ) -> Float[np.ndarray, "n 4 4"] | None:
         """Draw single views whose depth is like that of handheld indoor video; None where the room has too few.
 
         A small depth image of each candidate decides: not too near, not a bare wall.
@@ -141,7 +149,12 @@ class SyntheticWorld:
         depth = hits.depth_m.cpu().numpy().reshape(len(T), -1)
         near, middle = np.quantile(depth, 0.03, axis=1), np.median(depth, axis=1)
         kinds = np.array([len(np.unique(s)) for s in hits.solid.cpu().numpy().reshape(len(T), -1)])
-        good = (near > 0.2) & (middle > 0.4) & (middle < rng.uniform(3, 7, len(T))) & (kinds > rng.integers(0, 12, len(T)))
+        good = (
+            (near > 0.2)
+            & (middle > 0.4)
+            & (middle < rng.uniform(3, 7, len(T)))
+            & (kinds > rng.integers(0, 12, len(T)))
+        )
         chosen = np.flatnonzero(good)
         if len(chosen) < count:
             return None
@@ -149,7 +162,10 @@ class SyntheticWorld:
 
 
 def centre_motion_px(
-    K: Float[np.ndarray, "n 3 3"], T_world_cam: Float[np.ndarray, "n 4 4"], depth_m: Float[np.ndarray, "h w"], k: int
+    K: Float[np.ndarray, "n 3 3"],
+    T_world_cam: Float[np.ndarray, "n 4 4"],
+    depth_m: Float[np.ndarray, "h w"],
+    k: int,
 ) -> tuple[float, float]:
     """Image motion since the frame before k of the point in the middle of the picture at the median depth."""
     h, w = depth_m.shape
