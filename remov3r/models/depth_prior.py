@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from remov3r.config import Config
 from remov3r.models.attention import SelfBlock
-from remov3r.models.decoder import UpStep
+from remov3r.models.decoder import LEAK, UpStep
 from remov3r.models.encoder import FEATURE_CHANNELS, EncoderFeatures
 from remov3r.models.rays import ray_code, ray_map
 
@@ -76,7 +76,7 @@ class DepthPrior(nn.Module):
         x = self.up16(x, with_rays(features.s16, 16))
         x = self.up8(x, with_rays(features.s8, 8))
         x = self.up4(x, with_rays(features.s4, 4))
-        shape_Bhw = F.pixel_shuffle(self.out(F.relu(x)), 2)[:, 0].float()
+        shape_Bhw = F.pixel_shuffle(self.out(F.leaky_relu(x, LEAK)), 2)[:, 0].float()
         scale_B = self.scale(tokens_BND.mean(1)).float()
         return (shape_Bhw + scale_B[..., None]).clamp(*LOG_DEPTH_RANGE)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from remov3r.config import Config
-from remov3r.models.decoder import UpStep
+from remov3r.models.decoder import LEAK, UpStep
 from remov3r.models.encoder import FEATURE_CHANNELS, EncoderFeatures
 from remov3r.models.rays import ray_map
 
@@ -65,7 +65,7 @@ class DenseHeads(nn.Module):
         x = self.reassemble(torch.cat([scf_BDhw, features.s16], 1))
         x = self.up8(x, features.s8)
         prior_B4hw = F.pixel_unshuffle(log_prior_Bhw[:, None].detach(), 2).to(features.s4.dtype)
-        x = F.relu(self.up4(x, torch.cat([features.s4, prior_B4hw], 1)))
+        x = F.leaky_relu(self.up4(x, torch.cat([features.s4, prior_B4hw], 1)), LEAK)
         depth_B2hw = F.pixel_shuffle(self.depth(x), 2).float()
         points_B4hw = F.pixel_shuffle(self.points(x), 2).float()
         offset_B3hw = points_B4hw[:, :3].tanh() * self.config.largest_ray_offset
