@@ -14,10 +14,10 @@ from remov3r.camera import Camera
 from remov3r.data.pose_files import known_trajectory
 from remov3r.data.sources import open_source
 from remov3r.data.synthetic.source import SyntheticSource
+from remov3r.data.tum_trajectory import write_tum
 from remov3r.errors import ConfigError, DataError
 from remov3r.pipelines.config import load_config
 from remov3r.pipelines.evaluate import GroundTruth
-from remov3r.pipelines.export import tum_text
 from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.run import reconstruct_and_save
 from remov3r.pipelines.terminal import ProgressBar, say
@@ -111,7 +111,7 @@ def _write_calibration_and_poses(
     files.video.with_suffix(".toml").write_text(dump_toml(intrinsics))
     times_s = [index / FPS for index in range(len(T_world_cam))]
     trajectory = known_trajectory(range(len(T_world_cam)), times_s, list(T_world_cam))
-    files.video.with_suffix(".tum").write_text(tum_text(trajectory))
+    write_tum(files.video.with_suffix(".tum"), trajectory)
     numbers = (c.fx, c.fy, c.cx, c.cy, c.width, c.height)
     (files.frames / "intrinsics.txt").write_text(" ".join(f"{number:g}" for number in numbers) + "\n")
     rows = [" ".join(f"{value:.9f}" for value in pose.reshape(-1)) for pose in T_world_cam]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from remov3r import geometry
 from remov3r.config import Config
+from remov3r.data.tum_trajectory import write_tum
 from remov3r.pipelines.keyframe_files import write_keyframe
 from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.ply import write_ply
@@ -42,9 +42,9 @@ def save_reconstruction(
         DataError: the disk refuses; what was put before is safe.
     """
     trajectory = result.trajectory
-    folder.put_text("trajectory.tum", tum_text(trajectory))
-    folder.put_text("trajectory_online.tum", tum_text(result.online))
-    folder.put_text("keyframes.tum", tum_text(trajectory.keyframes()))
+    put_trajectory(folder, "trajectory.tum", trajectory)
+    put_trajectory(folder, "trajectory_online.tum", result.online)
+    put_trajectory(folder, "keyframes.tum", trajectory.keyframes())
     folder.put_text("frames.csv", _frames_csv(trajectory))
     header = f"# remov3r {code_version()}; usable as --config\n"
     folder.put_text("config.toml", header + dump_toml(config.model_dump(mode="json")))
@@ -63,13 +63,9 @@ def save_reconstruction(
         folder.put("mesh.ply", lambda path: write_ply(path, mesh))
 
 
-def tum_text(trajectory: Trajectory) -> str:
-    """Return poses as TUM lines, `timestamp tx ty tz qx qy qz qw`, camera to world, metres."""
-    T = trajectory.T_world_cam
-    q_xyzw = geometry.quaternion_xyzw(T) if len(T) else np.zeros((0, 4))
-    rows = zip(trajectory.timestamps_s, np.concatenate([T[:, :3, 3], q_xyzw], 1))
-    lines = [f"{float(t_s)!r} " + " ".join(f"{value:.9f}" for value in row) for t_s, row in rows]
-    return "# timestamp tx ty tz qx qy qz qw\n" + "".join(line + "\n" for line in lines)
+def put_trajectory(folder: OutputFolder, name: str, trajectory: Trajectory) -> None:
+    """Put poses as a TUM file, `timestamp tx ty tz qx qy qz qw`, camera to world, metres."""
+    folder.put(name, lambda path: write_tum(path, trajectory))
 
 
 def timings_tree(timings: Timings) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from remov3r import geometry
+from remov3r.data.tum_trajectory import read_tum
 from remov3r.errors import DataError
 from remov3r.pipelines.keyframe_files import FOLDER, read_keyframe
 from remov3r.pipelines.ply import read_ply
-from remov3r.types import Mesh, PointCloud, Reconstruction, StageTiming, Timings, TrackingState, Trajectory
+from remov3r.types import Mesh, PointCloud, Reconstruction, StageTiming, Timings, TrackingState
 
 
 def load_reconstruction(path: Path) -> Reconstruction:
@@ -28,11 +29,14 @@ def load_reconstruction(path: Path) -> Reconstruction:
         summary = json.loads((path / "summary.json").read_text())
         timings = json.loads((path / "timings.json").read_text())
         stages = {name: StageTiming(**stage) for name, stage in timings["stages"].items()}
-        covariances = _read_covariances(path / "covariances.npz")
+        scale = str(summary["scale"])
         final, online = (
-            Trajectory(index, *_read_tum(path / name), is_keyframe, states, summary["scale"], covariance)
-            for name, covariance in (("trajectory.tum", covariances), ("trajectory_online.tum", None))
+            replace(
+                read_tum(path / name), frame_index=index, is_keyframe=is_keyframe, state=states, scale=scale
+            )
+            for name in ("trajectory.tum", "trajectory_online.tum")
         )
+        final = replace(final, covariances=_read_covariances(path / "covariances.npz"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a complete output of `remov3r run`: {error}") from error
     keyframes = tuple(read_keyframe(file) for file in sorted((path / FOLDER).glob("[0-9]*.npz")))
@@ -67,11 +71,6 @@ def _read_frames(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[TrackingStat
     index = np.array([int(row["frame_index"]) for row in rows], np.int64)
     is_keyframe = np.array([row["is_keyframe"] == "1" for row in rows], bool)
     return index, is_keyframe, tuple(TrackingState(row["state"]) for row in rows)
-
-
-def _read_tum(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.loadtxt(path, ndmin=2)
-    return rows[:, 0], geometry.from_quaternion_xyzw(rows[:, 1:4], rows[:, 4:8])
 
 
 def _read_covariances(path: Path) -> np.ndarray | None:

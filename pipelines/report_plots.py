@@ -129,7 +129,7 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
 
 def ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers between two limits."""
-    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step = 10.0 ** math.floor(math.log10((high - low) / 4))
     step *= next(m for m in (1, 2, 2.5, 5, 10) if (high - low) / (m * step) <= 5)
     first = math.ceil(low / step - 1e-9)
     return [round(n * step, 10) for n in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -14,7 +14,7 @@ from remov3r.errors import Remov3rError
 from remov3r.eval.metrics import Metrics
 from remov3r.pipelines.config import PipelineConfig, load_config
 from remov3r.pipelines.evaluate import GroundTruth, depth_of, ground_truth_of, score
-from remov3r.pipelines.export import OWN_FILES, save_reconstruction, tum_text
+from remov3r.pipelines.export import OWN_FILES, put_trajectory, save_reconstruction
 from remov3r.pipelines.load import load_reconstruction, read_source_name
 from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.provenance import code_version
@@ -126,7 +126,7 @@ def _put_report(
     source_name: str,
 ) -> None:
     if truth.reference is not None:
-        folder.put_text("reference.tum", tum_text(truth.reference))
+        put_trajectory(folder, "reference.tum", truth.reference)
     if metrics is not None:
         folder.put_text("metrics.json", metrics.to_json())
     reference = truth.reference if metrics is not None else None
