@@ -23,6 +23,7 @@ from remov3r.errors import DataError
 
 log = logging.getLogger(__name__)
 WIDTH, HEIGHT = 256, 192
+_CLIPS_PER_ROOM = 2
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,9 @@ def _poses(world: SyntheticWorld, room: Room, camera: Camera, frames: int, seed:
     return handheld_path(room, seed, frames, fps, PathConfig()) if poses is None else poses
 
 
-def render_clip(world: SyntheticWorld, seed: int, frames: int) -> Clip | None:
-    """Render one clip in the room of a seed; None where the room is too full to stand in."""
-    room, rng = world.room(seed), np.random.default_rng(seed)
-    camera = draw_camera(rng)
+def render_clip(world: SyntheticWorld, room: Room, seed: int, frames: int) -> Clip | None:
+    """Render one clip of a room with a camera of its own; None where the room is too full to stand in."""
+    camera = draw_camera(np.random.default_rng(seed))
     try:
         T_world_cam = _poses(world, room, camera, frames, seed)
     except DataError:
@@ -88,12 +88,13 @@ def render_clip(world: SyntheticWorld, seed: int, frames: int) -> Clip | None:
 
 
 def clips(world: SyntheticWorld, seed: int, frames: int) -> Iterator[Clip]:
-    """Yield clips without end, each of a fresh room."""
+    """Yield clips without end, two of each room; the room and its shadows cost as much as three pictures."""
     while True:
-        clip = render_clip(world, seed, frames)
-        seed += 1
-        if clip is not None:
-            yield clip
+        room = world.room(seed)
+        for clip in (render_clip(world, room, seed + k, frames) for k in range(_CLIPS_PER_ROOM)):
+            if clip is not None:
+                yield clip
+        seed += _CLIPS_PER_ROOM
 
 
 def write_shard(path: Path, batch: list[Clip]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from remov3r.camera import Camera
+from remov3r.data.synthetic.benchmark import benchmark_rendering, with_objects
 from remov3r.data.synthetic.models import furniture_models
 from remov3r.data.synthetic.paths import PathConfig, clearance_m, desk_scan, handheld_path
 from remov3r.data.synthetic.sensor import CLEAN
@@ -233,3 +234,14 @@ def test_unwritable_shard_folder_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot create"):
         render_shards(SyntheticWorld(WorldConfig(texture_px=32)), tmp_path / "file" / "x", 1, 3, seed=1)
+
+
+def test_benchmark_reports_what_it_measured(world: SyntheticWorld) -> None:
+    room = world.room(0)
+    few = with_objects(room, 10)
+    assert len(few.solids.shape) == 10
+    assert few.surfaces.table.shape == (12, 66)
+    assert torch.equal(few.surfaces.texture[-6:], room.surfaces.texture[-6:])
+    speed = benchmark_rendering(32, 24, 10, 4)
+    assert speed.frames_per_s > 0
+    assert (speed.width, speed.objects, speed.sensor) == (32, 10, False)

@@ -62,6 +62,7 @@ class Sensor:
         white = rng.uniform(0.9, 1.1, 3) if config.exposure_stops else np.ones(3)
         self._gain = (white / white.mean()).astype(np.float32)
         self._contrast = contrast
+        self._tone = (255 * (np.arange(256) / 255) ** contrast + 0.5).astype(np.uint8)
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         radius = ((x - width / 2) ** 2 + (y - height / 2) ** 2) / (width**2 + height**2) * 4
         self._vignette = (1 - rng.uniform(0, config.vignetting) * radius)[..., None]
@@ -89,9 +90,9 @@ class Sensor:
             h, w = out.shape[:2]
             i, j = self._rng.integers(0, h), self._rng.integers(0, w)
             out = out + self._bank[i : i + h, j : j + w] * (self._noise * np.sqrt(np.clip(out, 0.05, 1) * 2))
-        if self._contrast != 1.0:
-            out = np.power(np.maximum(out, 0), np.float32(self._contrast))
         rgb = np.clip(out * 255 + 0.5, 0, 255).astype(np.uint8)
+        if self._contrast != 1.0:
+            rgb = np.asarray(cv2.LUT(rgb, self._tone), np.uint8)
         return rgb if self._quality >= 100 else _through_jpeg(rgb, self._quality)
 
     def reset_exposure(self) -> None:
