@@ -189,6 +189,11 @@ def test_source_streams_frames_with_truth(world: SyntheticWorld) -> None:
     assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(frames, again))
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_very_short_sources(world: SyntheticWorld, frames: int) -> None:
+    assert len(list(SyntheticSource(1, frames, CAMERA, world=world))) == frames
+
+
 def test_static_source_and_bad_arguments(world: SyntheticWorld) -> None:
     source = SyntheticSource(2, 4, CAMERA, world=world, motion="static")
     assert np.ptp(source.T_world_cam, axis=0).max() == 0

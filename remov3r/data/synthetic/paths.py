@@ -206,7 +206,7 @@ def _gaze(room: Room, rng: np.random.Generator, position: Points, seconds: float
     most = 0.6 * seconds / (count - 1)
     angles = _limited(angles, most)
     down = list(_limited(np.array(down), most / 2))
-    knots = np.linspace(0, n - 1, count)
+    knots = np.linspace(0, max(n - 1, 1), count)
     both = CubicSpline(knots, np.stack([angles, down], -1), bc_type="clamped")(np.arange(n))
     a, d = both[:, 0], np.clip(both[:, 1], -0.35, 0.95)
     return np.stack([np.cos(a) * np.cos(d), np.sin(a) * np.cos(d), -np.sin(d)], -1)

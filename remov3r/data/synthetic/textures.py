@@ -34,8 +34,8 @@ _PROCEDURAL: tuple[tuple[str, patterns.Pattern, int], ...] = (
 )  # fmt: skip
 
 _CLASS_CATEGORY = {
-    "paint": "Plaster Paint Wallpaper Paper",
-    "wall": "Wallpaper Bricks Concrete Tiles WoodSiding",
+    "paint": "Plaster Wallpaper Paper Concrete",
+    "wall": "Wallpaper Bricks Concrete Tiles WoodSiding Paint",
     "floor": "WoodFloor Carpet Tiles Planks Terrazzo Tatami PavingStones Marble",
     "ceiling": "OfficeCeiling Plaster Paint Concrete",
     "wood": "Wood Planks Bamboo Chipboard Cork Cardboard WoodFloor",
