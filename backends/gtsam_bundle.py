@@ -14,10 +14,20 @@ from remov3r.errors import MissingDependencyError
 
 try:
     import gtsam
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise MissingDependencyError(
-        "the bundle backend needs gtsam: pip install 'remov3r[slam]', or run with --backend none"
-    ) from error
+except ImportError:  # pragma: no cover - depends on the installation; `require_gtsam` tells
+    gtsam = None  # type: ignore[assignment]
+
+
+def require_gtsam() -> None:
+    """Make sure that the solver can run; configurations can be read without it.
+
+    Raises:
+        MissingDependencyError: gtsam is not installed.
+    """
+    if gtsam is None:
+        raise MissingDependencyError(
+            "the bundle backend needs gtsam: pip install 'remov3r[slam]', or run with --backend none"
+        )
 
 
 class BundleSolverConfig(Config):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import torch
 
+from remov3r.backends.gtsam_bundle import require_gtsam
 from remov3r.backends.open3d_import import load_open3d, missing_system_libraries
 from remov3r.errors import MissingDependencyError, Remov3rError
 from remov3r.models.weights import SHIPPED, load_weights
@@ -67,8 +67,8 @@ def examine() -> Iterator[Finding]:
         remedy = "" if version else f"pip install {target}"
         yield Finding(name, version or "not installed", remedy, needed=name != "evo")
     yield _system_libraries()
-    yield _loads("gtsam loads", "gtsam")
-    yield _open3d()
+    yield _loads("gtsam loads", require_gtsam)
+    yield _loads("open3d loads", load_open3d)
     yield _compute()
     yield from _weights()
     yield _video()
@@ -83,20 +83,12 @@ def _system_libraries() -> Finding:
     return Finding("system libraries", f"missing: {', '.join(missing)}", remedy, needed=True)
 
 
-def _loads(what: str, module: str) -> Finding:
+def _loads(what: str, load: Callable[[], object]) -> Finding:
     try:
-        importlib.import_module(module)
-    except ImportError as error:
-        return Finding(what, str(error), "pip install --force-reinstall 'remov3r[slam]'", needed=True)
-    return Finding(what, "yes")
-
-
-def _open3d() -> Finding:
-    try:
-        load_open3d()
+        load()
     except MissingDependencyError as error:
-        return Finding("open3d loads", "no", str(error), needed=True)
-    return Finding("open3d loads", "yes")
+        return Finding(what, "no", str(error), needed=True)
+    return Finding(what, "yes")
 
 
 def _compute() -> Finding:

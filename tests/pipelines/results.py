@@ -52,7 +52,9 @@ def mesh() -> Mesh:
     """A square of two triangles, one metre wide, two metres ahead."""
     vertices = np.array([[-0.5, -0.5, 2], [0.5, -0.5, 2], [0.5, 0.5, 2], [-0.5, 0.5, 2]], np.float32)
     colors = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]], np.float32)
-    return Mesh(vertices, np.array([[0, 2, 1], [0, 3, 2]]), colors, np.tile(np.float32([0, 0, -1]), (4, 1)))
+    return Mesh(
+        vertices, np.array([[0, 2, 1], [0, 3, 2]]), colors, np.tile(np.array([0, 0, -1], np.float32), (4, 1))
+    )
 
 
 def reconstruction(meshed: bool = True) -> Reconstruction:
