@@ -27,6 +27,7 @@ from remov3r.config import Config
 from remov3r.geometry import inverse, transform
 
 Ids = Int[np.ndarray, " n"]
+SomeIds = Int[np.ndarray, " s"]  # fewer than were given
 
 
 class AdjustmentConfig(Config):
@@ -184,7 +185,7 @@ def _adjust(
     return Adjustment(True, solution.initial_error / len(rows), solution.final_error / len(rows))
 
 
-def _well_posed(landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig) -> Ids:
+def _well_posed(landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig) -> SomeIds:
     """Drop landmarks that are seen once, or from one direction only and without a depth."""
     landmarks = landmark_map.obs_landmark[rows]
     size = len(landmark_map.points)
@@ -242,9 +243,9 @@ def _write_back(
     landmark_map: LandmarkMap,
     problem: BundleProblem,
     solution: BundleSolution,
-    places: Ids,
-    landmarks: Ids,
-    rows: Ids,
+    places: Int[np.ndarray, " k"],
+    landmarks: Int[np.ndarray, " l"],
+    rows: Int[np.ndarray, " m"],
     config: AdjustmentConfig,
 ) -> None:
     """Take over the solution, mark observations that do not fit it, and say how sure each depth is now."""
@@ -275,7 +276,7 @@ def _update_sigma(
     landmark_map: LandmarkMap,
     problem: BundleProblem,
     solution: BundleSolution,
-    landmarks: Ids,
+    landmarks: Int[np.ndarray, " l"],
     P: Float[np.ndarray, "m 3"],
     good: np.ndarray,
     config: AdjustmentConfig,
@@ -293,7 +294,7 @@ def _update_sigma(
     landmark_map.sigma_log[landmarks] = np.clip(1 / np.sqrt(np.maximum(total, 1e-6)), 0.003, 1.0)
 
 
-def _best_observed(landmark_map: LandmarkMap, rows: Ids, largest: int) -> Ids:
+def _best_observed(landmark_map: LandmarkMap, rows: Ids, largest: int) -> SomeIds:
     """Keep the landmarks with most observations until their observations fill the budget."""
     landmarks = landmark_map.obs_landmark[rows]
     seen = np.bincount(landmarks, minlength=len(landmark_map.points))

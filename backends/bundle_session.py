@@ -18,7 +18,7 @@ from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks
 from remov3r.backends.trajectory_store import TrajectoryStore
 from remov3r.camera import Camera
 from remov3r.config import Config
-from remov3r.errors import ConfigError
+from remov3r.errors import DataError
 from remov3r.geometry import inverse
 from remov3r.types import (
     Frame,
@@ -94,10 +94,10 @@ class BundleSession:
         asks for a new start.
 
         Raises:
-            ConfigError: the estimate has no dense prediction.
+            DataError: the estimate has no dense prediction.
         """
         if estimate.dense is None:
-            raise ConfigError(f"frame {frame.index}: a keyframe's estimate must hold a dense prediction")
+            raise DataError(f"frame {frame.index}: a keyframe's estimate must hold a dense prediction")
         self._front_keyframe = (frame.index, estimate.T_world_key)
         if self._missed and not self._restart:
             return self._answer(frame, self._T_last, self._state, False, None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 
 from remov3r.config import Config
 
 Gray = UInt8[np.ndarray, "h w"]
 Pixels = Float[np.ndarray, "n 2"]
+FoundPixels = Float[np.ndarray, "m 2"]
 Descriptors = UInt8[np.ndarray, "n 128"]
 
 
@@ -19,10 +20,13 @@ class FeatureConfig(Config):
 
     corners: int = Field(400, ge=20)
     spacing_px: float = Field(10.0, gt=0)
-    corner_quality: float = Field(0.003, gt=0, lt=1)
+    corner_quality: float = Field(0.0005, gt=0, lt=1)
+    local_quality: float = Field(0.005, gt=0, lt=1)
+    corner_floor: float = Field(1.5e-5, gt=0)
     klt_window_px: int = Field(21, ge=5)
     klt_levels: int = Field(4, ge=0)
     forward_backward_px: float = Field(0.7, gt=0)
+    min_similarity: float = Field(0.6, ge=-1, le=1)
     descriptor_size_px: float = Field(12.0, gt=0)
 
 
@@ -31,8 +35,11 @@ def to_gray(rgb: UInt8[np.ndarray, "h w 3"]) -> Gray:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def detect_corners(gray: Gray, taken: Pixels, config: FeatureConfig) -> Pixels:
+def detect_corners(gray: Gray, taken: Pixels, config: FeatureConfig) -> FoundPixels:
     """Find corners that keep their distance from each other and from the points already tracked.
+
+    Strength counts relative to the strongest corner of its part of the image, so that a bright screen does not
+    take all of them.
 
     Args:
         taken: points that are tracked already; the answer fills `config.corners` up from their number.
@@ -40,16 +47,49 @@ def detect_corners(gray: Gray, taken: Pixels, config: FeatureConfig) -> Pixels:
     wanted = config.corners - len(taken)
     if wanted <= 0:
         return np.empty((0, 2))
-    spacing = max(4.0, config.spacing_px * gray.shape[1] / 640)
-    mask = np.full(gray.shape, 255, np.uint8)
+    h, w = gray.shape
+    strength = cv2.cornerMinEigenVal(gray, 5)
+    peak = strength == cv2.dilate(strength, np.ones((3, 3), np.uint8))
+    cells = (max(w // 80, 1), max(h // 80, 1)) if w >= 320 else (4, 3)
+    local = cv2.resize(_cell_maxima(strength, cells), (w, h), interpolation=cv2.INTER_LINEAR)
+    local = np.maximum(local, config.corner_quality * float(strength.max()))
+    good = peak & (strength > config.local_quality * local) & (strength > config.corner_floor)
     border = 4
-    mask[:border], mask[-border:], mask[:, :border], mask[:, -border:] = 0, 0, 0, 0
+    good[:border], good[-border:], good[:, :border], good[:, -border:] = False, False, False, False
+    rows, columns = np.nonzero(good)
+    order = np.argsort(-(strength / np.maximum(local, 1e-12))[rows, columns], kind="stable")
+    spacing = max(4.0, config.spacing_px * w / 640)
+    return _spaced(np.stack([columns, rows], 1)[order], taken, (h, w), spacing, wanted)
+
+
+def _cell_maxima(values: Float[np.ndarray, "h w"], cells: tuple[int, int]) -> Float[np.ndarray, "r c"]:
+    """Maximum over each cell of a grid of (columns, rows)."""
+    xs = np.linspace(0, values.shape[1], cells[0] + 1).astype(int)[:-1]
+    ys = np.linspace(0, values.shape[0], cells[1] + 1).astype(int)[:-1]
+    return np.maximum.reduceat(np.maximum.reduceat(values, ys, 0), xs, 1)
+
+
+def _spaced(
+    candidates: Int[np.ndarray, "c 2"], taken: Pixels, size: tuple[int, int], spacing: float, wanted: int
+) -> FoundPixels:
+    """Take candidates in order, none nearer than the spacing to one taken before."""
+    free = np.ones(size, np.uint8)
+    radius = int(spacing)
     for x, y in np.rint(taken).astype(int).tolist():
-        cv2.circle(mask, (x, y), int(spacing), 0, -1)
-    found = cv2.goodFeaturesToTrack(gray, wanted, config.corner_quality, spacing, mask=mask, blockSize=5)
-    if found is None:
-        return np.empty((0, 2))
-    return np.asarray(found, dtype=np.float64).reshape(-1, 2)
+        cv2.circle(free, (x, y), radius, 0, -1)
+    chosen = []
+    for x, y in candidates.tolist():
+        if free[y, x]:
+            chosen.append((x, y))
+            if len(chosen) == wanted:
+                break
+            cv2.circle(free, (x, y), radius, 0, -1)
+    return np.array(chosen, dtype=np.float64).reshape(-1, 2)
+
+
+def klt_window(config: FeatureConfig, width: int) -> int:
+    """Side of the window for images of a width: it shrinks with its root, for small images are noisier."""
+    return max(9, 2 * round((config.klt_window_px * np.sqrt(min(width, 640) / 640) - 1) / 2) + 1)
 
 
 def track_points(
@@ -66,8 +106,8 @@ def track_points(
     if len(points) == 0:
         return np.empty((0, 2)), np.zeros(0, bool)
     h, w = gray.shape
-    size = (config.klt_window_px, config.klt_window_px)
-    levels = max(0, min(config.klt_levels, int(np.log2(min(h, w) / (2 * config.klt_window_px)))))
+    side = klt_window(config, w)
+    size, levels = (side, side), max(0, min(config.klt_levels, int(np.log2(min(h, w) / (2 * side)))))
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.005)
 
     def flow(a: Gray, b: Gray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +125,33 @@ def track_points(
     inside = (pixels >= 2).all(1) & (pixels <= [w - 3, h - 3]).all(1)
     limit = config.forward_backward_px
     returned = np.abs(back[:, 0] - start[:, 0]).max(1) < limit
-    return pixels, ok & ok_back & returned & inside
+    ok = ok & ok_back & returned & inside
+    # Started near the answer that is hoped for, the search stays near it even in noise: look at the patches.
+    rows = np.flatnonzero(ok)
+    alike = _similarity(previous, gray, points[rows], pixels[rows], side)
+    ok[rows[alike < config.min_similarity]] = False
+    return pixels, ok
+
+
+def _similarity(a: Gray, b: Gray, pixels_a: Pixels, pixels_b: Pixels, side: int) -> Float[np.ndarray, " n"]:
+    """Normalised cross-correlation of the patches around points, on a 7x7 grid over the window."""
+    steps = np.linspace(-side / 2, side / 2, 7)
+    dx, dy = (d.ravel() for d in np.meshgrid(steps, steps))
+
+    def patches(image: Gray, pixels: Pixels) -> np.ndarray:
+        x, y = (pixels[:, :1] + dx).astype(np.float32), (pixels[:, 1:] + dy).astype(np.float32)
+        # OpenCV's remap refuses more than 32767 rows; a few hundred points never come near.
+        values = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        values -= values.mean(1, keepdims=True)
+        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-3)
+
+    if len(pixels_a) == 0:
+        return np.empty(0)
+    return (patches(a, pixels_a) * patches(b, pixels_b)).sum(1).astype(np.float64)
 
 
 def _column(points: Pixels) -> np.ndarray:
-    return np.ascontiguousarray(points, dtype=np.float32)[:, None]
+    return np.ascontiguousarray(points, dtype=np.float32).reshape(-1, 1, 2)
 
 
 class Describer:
@@ -113,7 +175,10 @@ class Describer:
 
 
 def match_descriptors(
-    a: Descriptors, b: Descriptors, allowed: Bool[np.ndarray, "n m"] | None, largest_distance: float
+    a: Descriptors,
+    b: UInt8[np.ndarray, "m 128"],
+    allowed: Bool[np.ndarray, "n m"] | None,
+    largest_distance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair descriptors that are each other's nearest.
 

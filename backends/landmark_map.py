@@ -225,7 +225,7 @@ class LandmarkMap:
         )
         return rows[self.obs_good[rows]]
 
-    def rows_of_landmarks(self, landmarks: Ids) -> Ids:
+    def rows_of_landmarks(self, landmarks: Ids) -> Int[np.ndarray, " m"]:
         """Return the good observation rows of some landmarks, in order."""
         wanted = np.zeros(len(self.points), bool)
         wanted[landmarks] = True

@@ -11,7 +11,13 @@ from pydantic import Field
 
 from remov3r.backends.features import Descriptors, Gray, match_descriptors
 from remov3r.backends.landmark_map import LandmarkMap
-from remov3r.backends.pose_solver import PoseSolverConfig, ransac_pose, refine_pose, reprojection
+from remov3r.backends.pose_solver import (
+    PoseSolverConfig,
+    ransac_pose,
+    refine_pose,
+    reproject,
+    reprojection_error,
+)
 from remov3r.config import Config
 from remov3r.geometry import inverse, rotation_angle_rad
 from remov3r.types import Pose
@@ -102,9 +108,7 @@ def reobserve(
         depth_m: typical depth of the scene.
     """
     rows, landmarks = _features_of(landmark_map, place)
-    expected, P = reprojection(
-        T_world_cam, landmark_map.points[landmarks], np.zeros((1, 2)), landmark_map.camera
-    )
+    expected, P = reproject(T_world_cam, landmark_map.points[landmarks], landmark_map.camera)
     radius = config.search_px * landmark_map.camera.width / 640
     distance = np.linalg.norm(pixels[:, None] - expected[None], axis=2)
     stored = landmark_map.keyframes[place].descriptors[rows]
@@ -180,12 +184,12 @@ def _verified(
     T = ransac_pose(points, pixels, camera, 1.5 * limit, pose_config.ransac_iterations)
     best: tuple[Pose, np.ndarray] | None = None
     for guess in [*guesses, *([] if T is None else [T])]:
-        inliers = np.linalg.norm(reprojection(guess, points, pixels, camera)[0], axis=1) < 3 * limit
+        inliers = reprojection_error(guess, points, pixels, camera) < 3 * limit
         if inliers.sum() < min_inliers:
             continue
         spread = landmark_map.spread(landmarks[inliers])
         refined, _ = refine_pose(guess, points[inliers], spread, pixels[inliers], camera, pose_config)
-        inliers = np.linalg.norm(reprojection(refined, points, pixels, camera)[0], axis=1) < limit
+        inliers = reprojection_error(refined, points, pixels, camera) < limit
         wide = np.ptp(pixels[inliers], axis=0).min() if inliers.any() else 0.0
         if inliers.sum() < min_inliers or wide < 0.1 * camera.width:
             continue

@@ -48,16 +48,19 @@ def rotation_exp(w: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
     return np.asarray(cv2.Rodrigues(np.ascontiguousarray(w, dtype=np.float64))[0])
 
 
-def reprojection(
-    T_world_cam: Pose, points: Points, pixels: Pixels, camera: Camera
-) -> tuple[Float[np.ndarray, "n 2"], Points]:
-    """Return projected minus seen pixels (large behind the camera), and the points in the camera frame."""
+def reproject(T_world_cam: Pose, points: Points, camera: Camera) -> tuple[Pixels, Points]:
+    """Return the pixels of points in the world (far outside for those behind), and the points in the camera frame."""
     P = (points - T_world_cam[:3, 3]) @ T_world_cam[:3, :3]
-    z = np.where(P[:, 2] > 1e-3, P[:, 2], 1e-3)
-    u = camera.fx * P[:, 0] / z + camera.cx
-    v = camera.fy * P[:, 1] / z + camera.cy
-    error = np.stack([u, v], 1) - pixels
-    return np.where(P[:, 2:] > 1e-3, error, 1e4), P
+    z = np.maximum(P[:, 2], 1e-3)
+    pixels = np.stack([camera.fx * P[:, 0] / z + camera.cx, camera.fy * P[:, 1] / z + camera.cy], 1)
+    return np.where(P[:, 2:] > 1e-3, pixels, 1e4), P
+
+
+def reprojection_error(
+    T_world_cam: Pose, points: Points, pixels: Pixels, camera: Camera
+) -> Float[np.ndarray, " n"]:
+    """Return how many pixels lie between where points are seen and where they should be."""
+    return np.linalg.norm(reproject(T_world_cam, points, camera)[0] - pixels, axis=1)
 
 
 def projection_jacobian(P: Points, camera: Camera) -> Float[np.ndarray, "n 2 3"]:
@@ -76,7 +79,8 @@ def _whitened(
 
     The whitening is the symmetric root of (variance I + g gᵀ)⁻¹, g being the projected spread.
     """
-    error, P = reprojection(T, points, pixels, camera)
+    expected, P = reproject(T, points, camera)
+    error = expected - pixels
     inverse_z = 1 / np.maximum(P[:, 2], 1e-3)
     x, y = P[:, 0] * inverse_z, P[:, 1] * inverse_z
     J = np.empty((len(P), 2, 6))
@@ -106,7 +110,7 @@ def refine_pose(
     pixels: Pixels,
     camera: Camera,
     config: PoseSolverConfig,
-    iterations: int | None = None,
+    tolerance: float = 1e-5,
 ) -> tuple[Pose, Covariance]:
     """Minimise the robust reprojection error of one camera by damped Gauss-Newton.
 
@@ -115,7 +119,7 @@ def refine_pose(
 
     Args:
         spread: one standard deviation of each point, as a vector in the world frame.
-        iterations: at most; the configuration's when None.
+        tolerance: relative decrease of the cost at which to stop.
     Returns:
         the pose, and its covariance (rotation first, then translation, in the camera frame).
     """
@@ -123,7 +127,7 @@ def refine_pose(
     variance = (config.sigma_px * max(camera.width / 640, 0.4)) ** 2
     damping, cost = 1e-6, np.inf
     H, b = np.eye(6), np.zeros(6)
-    for _ in range(iterations or config.iterations):
+    for _ in range(config.iterations):
         r, J = _whitened(T, points, spread, pixels, camera, variance)
         squared = (r**2).sum(1)
         norm = np.sqrt(squared)
@@ -132,7 +136,7 @@ def refine_pose(
             np.where(norm < config.huber, 0.5 * squared, config.huber * (norm - 0.5 * config.huber)).sum()
         )
         if new_cost <= cost:
-            done = cost - new_cost < 1e-6 * cost
+            done = cost - new_cost < tolerance * cost
             T_best, cost, damping = T, new_cost, max(damping * 0.1, 1e-9)
             A = (J * np.sqrt(weight)[:, None, None]).reshape(-1, 6)
             H, b = A.T @ A, A.T @ (r * np.sqrt(weight)[:, None]).ravel()
@@ -206,15 +210,15 @@ def _settle(
     limit: float,
 ) -> PoseSolution | None:
     """Refine on all points, then on the inliers, twice."""
-    T, _ = refine_pose(guess, points, spread, pixels, camera, config, 6)
-    for iterations in (4, None):
-        inliers = np.linalg.norm(reprojection(T, points, pixels, camera)[0], axis=1) < limit
+    T, _ = refine_pose(guess, points, spread, pixels, camera, config, 1e-2)
+    for tolerance in (1e-2, 1e-5):
+        inliers = reprojection_error(T, points, pixels, camera) < limit
         if inliers.sum() < 6:
             return None
         T, covariance = refine_pose(
-            T, points[inliers], spread[inliers], pixels[inliers], camera, config, iterations
+            T, points[inliers], spread[inliers], pixels[inliers], camera, config, tolerance
         )
-    inliers = np.linalg.norm(reprojection(T, points, pixels, camera)[0], axis=1) < limit
+    inliers = reprojection_error(T, points, pixels, camera) < limit
     return PoseSolution(T, covariance, inliers) if inliers.sum() >= 6 else None
 
 

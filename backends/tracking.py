@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from remov3r.backends.features import FeatureConfig, Gray, track_points
+from remov3r.backends.features import FeatureConfig, Gray, klt_window, track_points
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import (
     PoseSolution,
     PoseSolverConfig,
-    reprojection,
+    reproject,
     rotation_exp,
     solve_pose,
 )
@@ -29,7 +29,7 @@ class TrackerConfig(Config):
     """Tracking of one frame."""
 
     features: FeatureConfig = FeatureConfig()
-    blurred: FeatureConfig = FeatureConfig(klt_window_px=35, forward_backward_px=2.0)
+    blurred: FeatureConfig = FeatureConfig(klt_window_px=35, forward_backward_px=2.0, min_similarity=0.4)
     pose: PoseSolverConfig = PoseSolverConfig()
     min_inliers: int = Field(15, ge=6)
     min_inlier_ratio: float = Field(0.3, gt=0, lt=1)
@@ -122,11 +122,9 @@ class Tracker:
         camera, tracks = self._map.camera, self.tracks
         points = self._map.points[tracks.landmarks]
         poses = [*guesses, T_world_last, T_world_last @ _turn(previous, gray, camera.fx)]
-        before = reprojection(T_world_last, points, np.zeros((1, 2)), camera)[0]
+        before = reproject(T_world_last, points, camera)[0]
         score = _PhotometricScore(previous, gray, tracks.pixels)
-        flows = [
-            _sane(reprojection(T, points, np.zeros((1, 2)), camera)[0] - before, gray.shape[1]) for T in poses
-        ]
+        flows = [_sane(reproject(T, points, camera)[0] - before, gray.shape[1]) for T in poses]
         starts = [tracks.pixels + flow for flow in flows]
         order = np.argsort([score(pixels) for pixels in starts], kind="stable")
         return [starts[i] for i in order], [poses[i] for i in order]
@@ -142,7 +140,7 @@ class Tracker:
             return tracks
         start = self._key_tracks.pixels[there].astype(np.float32)[:, None]
         guess = tracks.pixels[here].astype(np.float32)[:, None].copy()
-        size = (self._config.features.klt_window_px,) * 2
+        size = (klt_window(self._config.features, gray.shape[1]),) * 2
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.005)
         found, ok, _ = cv2.calcOpticalFlowPyrLK(
             self._key_gray, gray, start, guess, winSize=size, maxLevel=0, criteria=criteria,
