@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -63,6 +63,10 @@ class Slam:
     def __len__(self) -> int:
         """Return the number of frames tracked so far."""
         return len(self._recording)
+
+    def prepare(self, frame: Frame) -> None:
+        """Let the front end start on the frame that is tracked next, while this one is; optional."""
+        self._front_end.prepare(self._without_ground_truth(frame))
 
     def track(self, frame: Frame) -> TrackedPose:
         """Track one frame and return its online pose; hard images never raise, the state says how it went.
@@ -150,6 +154,22 @@ class Slam:
             raise TrackingError("this sequence is finished; make a new Slam for the next one")
 
 
+def with_next(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame | None]]:
+    """Pair each frame with the one after it; the last is delivered before an error of the source surfaces."""
+    before: Frame | None = None
+    try:
+        for frame in frames:
+            if before is not None:
+                yield before, frame
+            before = frame
+    except DataError:
+        if before is not None:
+            yield before, None
+        raise
+    if before is not None:
+        yield before, None
+
+
 class StoppedEarlyError(Remov3rError):
     """The frames ended before their time; what was done until then is in `reconstruction`.
 
@@ -184,7 +204,9 @@ def reconstruct(
     timer = StageTimer()
     with Slam.from_config(config, timer) as slam:
         try:
-            for frame in timer.each("reading", source):
+            for frame, upcoming in with_next(timer.each("reading", source)):
+                if upcoming is not None:
+                    slam.prepare(upcoming)
                 tracked = slam.track(frame)
                 if on_frame:
                     on_frame(tracked)

@@ -41,6 +41,10 @@ class FrontEnd(Protocol):
         """Estimate one frame; `dense` is filled when the front end itself makes it a keyframe."""
         ...
 
+    def prepare(self, frame: Frame) -> None:
+        """Start on the frame that will be processed next, in the background; calling it is optional."""
+        ...
+
     def promote(self) -> FrameEstimate:
         """Make the frame last processed a keyframe because the backend asks for one; fills `dense`."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Literal
 
@@ -17,10 +18,10 @@ from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.errors import TrackingError
 from remov3r.geometry import from_quaternion_xyzw
-from remov3r.models.network import SIZE_MULTIPLE, DepthOutput
+from remov3r.models.network import SIZE_MULTIPLE, DepthOutput, FrameFeatures
 from remov3r.models.streaming import StreamEstimate, StreamingNetwork
 from remov3r.models.weights import Weights, load_weights
-from remov3r.types import DensePrediction, Frame, FrameEstimate, Pose
+from remov3r.types import DensePrediction, Frame, FrameEstimate, Image, Pose
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class NetworkFrontEnd:
         weights = weights or load_weights(self._config.weights)
         self._sigma_factor = weights.card.sigma_factor
         self._stream = StreamingNetwork(weights.network)
+        self._worker = ThreadPoolExecutor(1, "encoder")
+        self._prepared: tuple[Image, Future[FrameFeatures]] | None = None
         self._frame: Frame | None = None
         self._failed = False  # whether the network gave nothing usable for it
         self._keyframe_index: int | None = None  # of the stream's open window
@@ -62,22 +65,21 @@ class NetworkFrontEnd:
     def process(self, frame: Frame) -> FrameEstimate:
         """Estimate one frame; where the network fails, repeat the last transform and log a warning."""
         self._frame = frame
-        camera = input_camera(frame.camera, self._config.input_pixels)
-        shrinks = camera.width * camera.height < frame.camera.width * frame.camera.height
-        rgb = cv2.resize(
-            frame.rgb,
-            (camera.width, camera.height),
-            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-        )
-        rgb_3HW = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
+        prepared, self._prepared = self._prepared, None
+        ready = prepared is not None and prepared[0] is frame.rgb
+        features = prepared[1].result() if prepared is not None and ready else self._encode(frame)
         try:
             with self._autocast():
-                estimate = self._stream.push(rgb_3HW, torch.from_numpy(camera.K).float())
+                estimate = self._stream.push(features)
         except TrackingError as error:
             logger.warning("frame %d: %s; its transform repeats the last one", frame.index, error)
             return self._degraded(frame)
         self._failed = False
         return self._frame_estimate(frame, estimate)
+
+    def prepare(self, frame: Frame) -> None:
+        """Encode the next frame in the background: that part needs no memory of the frames before."""
+        self._prepared = frame.rgb, self._worker.submit(self._encode, frame)
 
     def promote(self) -> FrameEstimate:
         """Make the frame last processed a keyframe; its depth is all missing where the network failed.
@@ -91,6 +93,18 @@ class NetworkFrontEnd:
             return self._blind_keyframe(self._frame)
         with self._autocast():
             return self._frame_estimate(self._frame, self._stream.promote())
+
+    def _encode(self, frame: Frame) -> FrameFeatures:
+        camera = input_camera(frame.camera, self._config.input_pixels)
+        shrinks = camera.width * camera.height < frame.camera.width * frame.camera.height
+        rgb = cv2.resize(
+            frame.rgb,
+            (camera.width, camera.height),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        )
+        rgb_3HW = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
+        with self._autocast():
+            return self._stream.encode(rgb_3HW, torch.from_numpy(camera.K).float())
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision == "bfloat16")

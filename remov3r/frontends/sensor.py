@@ -47,6 +47,9 @@ class SensorFrontEnd:
             return self.promote()
         return FrameEstimate(frame.index, self._keyframe_index, np.eye(4), covariance=NO_MOTION_MEASURED)
 
+    def prepare(self, frame: Frame) -> None:
+        """Do nothing: there is nothing to work ahead on."""
+
     def promote(self) -> FrameEstimate:
         """Make the last frame a keyframe.
 

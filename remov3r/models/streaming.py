@@ -58,18 +58,27 @@ class StreamingNetwork:
         local = len(self._local.attention) if self._local else 0
         return local, len(self._global.attention) if self._global else 0
 
-    def push(self, rgb_3HW: Float[Tensor, "3 H W"], K_33: Float[Tensor, "3 3"]) -> StreamEstimate:
-        """Take in the next frame; the first becomes a keyframe, later ones by the keyframe rule.
+    def encode(self, rgb_3HW: Float[Tensor, "3 H W"], K_33: Float[Tensor, "3 3"]) -> FrameFeatures:
+        """Run the part that needs no memory of other frames; any thread may do so ahead of `push`.
 
         Args:
             rgb_3HW: values 0..1.
             K_33: intrinsics in pixels of the input.
         Raises:
             ShapeError: the size is not a multiple of 32.
+        """
+        with torch.inference_mode():
+            return self._network.encode(rgb_3HW[None], K_33[None])
+
+    def push(self, features: FrameFeatures) -> StreamEstimate:
+        """Take in the next frame; the first becomes a keyframe, later ones by the keyframe rule.
+
+        Args:
+            features: of `encode`.
+        Raises:
             TrackingError: the network's output is not finite; the frame is not taken in.
         """
         with torch.inference_mode():
-            features = self._network.encode(rgb_3HW[None], K_33[None])
             embedding_B1D = features.pose_embedding_BD[:, None]
             if not bool(embedding_B1D.isfinite().all()):
                 raise TrackingError(

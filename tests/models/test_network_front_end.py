@@ -137,3 +137,15 @@ def test_depth_that_is_not_finite_is_marked_missing(
     assert (dense.depth_confidence == 0).all()
     assert (dense.points_cam == 0).all()
     assert np.isinf(dense.sigma_m).all()
+
+
+def test_working_ahead_changes_nothing_even_when_another_frame_comes(weights: Weights) -> None:
+    plain, ahead = NetworkFrontEnd(weights=weights), NetworkFrontEnd(weights=weights)
+    frames = [frame(index) for index in range(4)]
+    for now, announced in zip(frames, [frames[1], frames[2], frames[0], None]):
+        expected = plain.process(now)
+        found = ahead.process(now)
+        if announced is not None:
+            ahead.prepare(announced)  # after frame 2 the wrong one is announced
+        np.testing.assert_array_equal(found.T_key_cam, expected.T_key_cam)
+        np.testing.assert_array_equal(found.pose_embedding, expected.pose_embedding)

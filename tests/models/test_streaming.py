@@ -15,7 +15,7 @@ def stream(network: Remov3rNetwork, promoted: set[int]) -> list[StreamEstimate]:
     rgb, K = clip(1, FRAMES, 32, 32)
     streaming, estimates = StreamingNetwork(network), []
     for t in range(FRAMES):
-        estimate = streaming.push(rgb[0, t], K[0, t])
+        estimate = streaming.push(streaming.encode(rgb[0, t], K[0, t]))
         estimates.append(streaming.promote() if t in promoted else estimate)
     return estimates
 
@@ -61,7 +61,7 @@ def test_caches_stay_bounded() -> None:
     rgb, K = clip(1, FRAMES, 32, 32)
     sizes = []
     for t in range(FRAMES):
-        streaming.push(rgb[0, t], K[0, t])
+        streaming.push(streaming.encode(rgb[0, t], K[0, t]))
         sizes.append(streaming.cached_tokens)
     assert max(s[0] for s in sizes) == 3
     assert max(s[1] for s in sizes) == 1 + 2  # the memory token and the last keyframes
@@ -72,7 +72,7 @@ def test_promoting_a_keyframe_changes_nothing() -> None:
     network = tiny_network()
     rgb, K = clip(1, 2)
     streaming = StreamingNetwork(network)
-    first = streaming.push(rgb[0, 0], K[0, 0])
+    first = streaming.push(streaming.encode(rgb[0, 0], K[0, 0]))
     assert streaming.promote() is first
     assert streaming.cached_tokens == (1, 2)
 
@@ -87,9 +87,12 @@ def test_a_frame_that_breaks_the_network_leaves_no_trace() -> None:
     rgb, K = clip(1, 3)
     clean, broken = StreamingNetwork(network), StreamingNetwork(network)
     for streaming in (clean, broken):
-        streaming.push(rgb[0, 0], K[0, 0])
+        streaming.push(streaming.encode(rgb[0, 0], K[0, 0]))
     with pytest.raises(TrackingError, match="not finite"):
-        broken.push(torch.full_like(rgb[0, 1], torch.nan), K[0, 1])
-    expected, found = clean.push(rgb[0, 2], K[0, 2]), broken.push(rgb[0, 2], K[0, 2])
+        broken.push(broken.encode(torch.full_like(rgb[0, 1], torch.nan), K[0, 1]))
+    expected, found = (
+        clean.push(clean.encode(rgb[0, 2], K[0, 2])),
+        broken.push(broken.encode(rgb[0, 2], K[0, 2])),
+    )
     assert torch.equal(found.T_key_cam, expected.T_key_cam)
     assert found.frame == expected.frame
