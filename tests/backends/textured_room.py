@@ -78,6 +78,9 @@ class DepthOnlyFrontEnd:
             return self.promote()
         return FrameEstimate(frame.index, self._keyframes[-1], np.eye(4), covariance=np.eye(6) * 100)
 
+    def prepare(self, frame: Frame) -> None:
+        """Work ahead on nothing."""
+
     def promote(self) -> FrameEstimate:
         """Make the last frame a keyframe."""
         frame = self._frame
