@@ -11,6 +11,7 @@ from pydantic import Field
 from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.errors import MissingDependencyError
+from remov3r.geometry import project_to_se3
 
 try:
     import gtsam
@@ -91,7 +92,7 @@ def solve_bundle(problem: BundleProblem, config: BundleSolverConfig) -> BundleSo
         final = graph.error(result)
     except RuntimeError:  # an indeterminate system
         return None
-    T = np.stack([result.atPose3(i).matrix() for i in range(len(problem.T_world_cam))])
+    T = project_to_se3(np.stack([result.atPose3(i).matrix() for i in range(len(problem.T_world_cam))]))
     first = len(T)
     points = np.stack([result.atPoint3(first + i) for i in range(len(problem.points))])
     if not (np.isfinite(T).all() and np.isfinite(points).all() and final <= initial):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from remov3r.camera import Camera
 from remov3r.config import Config
-from remov3r.geometry import inverse
+from remov3r.geometry import inverse, project_to_se3
 from remov3r.types import Covariance, Pose
 
 Points = Float[np.ndarray, "n 3"]
@@ -123,7 +123,9 @@ def refine_pose(
     Returns:
         the pose, and its covariance (rotation first, then translation, in the camera frame).
     """
-    T_start, T, T_best = T_world_cam, T_world_cam, T_world_cam
+    # Predictions are products of poses and of inverses by transposition: left alone, their rounding errors
+    # double from frame to frame.
+    T_start = T = T_best = project_to_se3(T_world_cam)
     variance = (config.sigma_px * max(camera.width / 640, 0.4)) ** 2
     damping, cost = 1e-6, np.inf
     H, b = np.eye(6), np.zeros(6)
@@ -147,8 +149,7 @@ def refine_pose(
             if damping > 1e4:
                 break
         T = _moved(T_best, -np.linalg.solve(H + damping * np.diag(np.diag(H)) + 1e-9 * np.eye(6), b))
-    if not np.isfinite(T_best).all():
-        T_best = T_start
+    T_best = project_to_se3(T_best) if np.isfinite(T_best).all() else T_start
     return T_best, np.linalg.pinv(H, hermitian=True)
 
 
