@@ -253,7 +253,8 @@ def _mesh(mesh: Mesh | None, keyframes: Sequence[Keyframe]) -> str:
         f"<figcaption>{text}</figcaption></figure>"
         for rgb, text in pictures
     )
-    return f"<h2>Mesh</h2>{wide}<div class='grid' style='margin-top:14px'>{''.join(rest)}</div>"
+    beside = f"<div class='grid' style='margin-top:14px'>{''.join(rest)}</div>"
+    return f"<h2>Mesh</h2><div class='overview'>{wide}</div>{beside}"
 
 
 def _timing(timings: Timings) -> str:

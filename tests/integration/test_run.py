@@ -159,6 +159,17 @@ def test_the_front_end_is_shown_no_ground_truth(room: DemoFiles, weights: Path) 
     assert [(f.depth_m, f.T_world_cam) for f in seen] == [(None, None)] * 2
 
 
+def test_demo_renders_runs_and_reports(weights: Path, remov3r: Run, tmp_path: Path) -> None:
+    done = remov3r("demo", "--seconds", 0.3, "--set", f"network.weights={weights}", "--out", tmp_path)
+    assert done.status == 0, done.err
+    assert done.out.rstrip().endswith(str(tmp_path / "report.html"))
+    assert (tmp_path / "input/room.mp4").stat().st_size > 10_000
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["trajectory"]["all"]["poses"] == metrics["trajectory"]["all"]["frames"] == 9
+    assert metrics["depth"]["frames"] >= 1
+    assert remov3r("demo", "--seconds", 0, "--out", tmp_path).status == 1
+
+
 def test_a_video_runs_from_its_rgb_alone(
     room: DemoFiles, weights: Path, remov3r: Run, tmp_path: Path
 ) -> None:
