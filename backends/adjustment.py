@@ -211,7 +211,25 @@ def _ranges(
     own = _relative_sigma(landmark_map, rows, config)
     relative = np.sqrt(own**2 + count * shared)
     range_m = depth * stretch * scale
-    return range_m, relative * range_m
+    now_m = np.linalg.norm(
+        landmark_map.points[landmark_map.obs_landmark[rows]] - landmark_map.poses[place, :3, 3], axis=1
+    )
+    return range_m * _debias(range_m / now_m, place), relative * now_m
+
+
+def _debias(ratio: Float[np.ndarray, " m"], place: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Factor per observation that makes a keyframe's mean ratio equal to its median ratio.
+
+    Ranges err by factors, but their residual is a difference, whose optimum is the mean: noisy depth would
+    blow the map up or shrink it a little with each optimisation.
+    """
+    factor = np.ones(int(place.max()) + 1)
+    for k in np.unique(place).tolist():
+        values = ratio[(place == k) & np.isfinite(ratio)]
+        if len(values):
+            middle = float(np.median(values))
+            factor[k] = middle / values[np.abs(np.log(values / middle)) < 0.7].mean()
+    return factor[place]
 
 
 def _relative_sigma(
