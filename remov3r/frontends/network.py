@@ -25,6 +25,8 @@ from remov3r.types import DensePrediction, Frame, FrameEstimate, Image, Pose
 
 logger = logging.getLogger(__name__)
 
+MOST_PREPARED = 2  # frames; the one that is processed next, and one more that was announced before it
+
 
 class NetworkFrontEndConfig(Config):
     """Network front end.
@@ -56,7 +58,7 @@ class NetworkFrontEnd:
         self._sigma_factor = weights.card.sigma_factor
         self._stream = StreamingNetwork(weights.network)
         self._worker = ThreadPoolExecutor(1, "encoder")
-        self._prepared: tuple[Image, Future[FrameFeatures]] | None = None
+        self._prepared: dict[int, tuple[Image, Future[FrameFeatures]]] = {}
         self._frame: Frame | None = None
         self._failed = False  # whether the network gave nothing usable for it
         self._keyframe_index: int | None = None  # of the stream's open window
@@ -65,9 +67,8 @@ class NetworkFrontEnd:
     def process(self, frame: Frame) -> FrameEstimate:
         """Estimate one frame; where the network fails, repeat the last transform and log a warning."""
         self._frame = frame
-        prepared, self._prepared = self._prepared, None
-        ready = prepared is not None and prepared[0] is frame.rgb
-        features = prepared[1].result() if prepared is not None and ready else self._encode(frame)
+        rgb, encoded = self._prepared.pop(frame.index, (None, None))
+        features = encoded.result() if encoded is not None and rgb is frame.rgb else self._encode(frame)
         try:
             with self._autocast():
                 estimate = self._stream.push(features)
@@ -79,7 +80,9 @@ class NetworkFrontEnd:
 
     def prepare(self, frame: Frame) -> None:
         """Encode the next frame in the background: that part needs no memory of the frames before."""
-        self._prepared = frame.rgb, self._worker.submit(self._encode, frame)
+        self._prepared[frame.index] = frame.rgb, self._worker.submit(self._encode, frame)
+        while len(self._prepared) > MOST_PREPARED:
+            self._prepared.pop(min(self._prepared))
 
     def promote(self) -> FrameEstimate:
         """Make the frame last processed a keyframe; its depth is all missing where the network failed.

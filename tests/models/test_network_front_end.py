@@ -9,8 +9,9 @@ import torch
 
 from remov3r.camera import Camera
 from remov3r.errors import TrackingError
-from remov3r.frontends.network import NetworkFrontEnd, NetworkFrontEndConfig, input_camera
+from remov3r.frontends.network import MOST_PREPARED, NetworkFrontEnd, NetworkFrontEndConfig, input_camera
 from remov3r.geometry import pixel_rays
+from remov3r.models.network import FrameFeatures
 from remov3r.models.weights import Weights, load_weights, save_network
 from remov3r.types import Frame
 from tests.models.tiny import tiny_config, tiny_network
@@ -139,13 +140,33 @@ def test_depth_that_is_not_finite_is_marked_missing(
     assert np.isinf(dense.sigma_m).all()
 
 
-def test_working_ahead_changes_nothing_even_when_another_frame_comes(weights: Weights) -> None:
+def test_working_ahead_encodes_each_frame_once_and_changes_nothing(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain, ahead = NetworkFrontEnd(weights=weights), NetworkFrontEnd(weights=weights)
     frames = [frame(index) for index in range(4)]
-    for now, announced in zip(frames, [frames[1], frames[2], frames[0], None]):
-        expected = plain.process(now)
-        found = ahead.process(now)
-        if announced is not None:
-            ahead.prepare(announced)  # after frame 2 the wrong one is announced
-        np.testing.assert_array_equal(found.T_key_cam, expected.T_key_cam)
-        np.testing.assert_array_equal(found.pose_embedding, expected.pose_embedding)
+    expected = [plain.process(now) for now in frames]
+    encode, encoded = ahead._encode, []
+
+    def counting(now: Frame) -> FrameFeatures:
+        encoded.append(now.index)
+        return encode(now)
+
+    monkeypatch.setattr(ahead, "_encode", counting)
+    found = []
+    for now, upcoming in zip(frames, [*frames[1:], None]):
+        if upcoming is not None:
+            ahead.prepare(upcoming)  # as the pipeline does: announced before the present one is processed
+        found.append(ahead.process(now))
+    assert sorted(encoded) == [0, 1, 2, 3]
+    for a, b in zip(found, expected):
+        np.testing.assert_array_equal(a.T_key_cam, b.T_key_cam)
+        np.testing.assert_array_equal(a.pose_embedding, b.pose_embedding)
+
+
+def test_frames_announced_in_vain_are_forgotten(weights: Weights) -> None:
+    front_end = NetworkFrontEnd(weights=weights)
+    for index in range(5):
+        front_end.prepare(frame(index))
+    assert len(front_end._prepared) == MOST_PREPARED
+    assert front_end.process(frame(9)).frame_index == 9
