@@ -36,7 +36,7 @@ class AdjustmentConfig(Config):
     window: int = Field(8, ge=2)
     held_keyframes: int = Field(6, ge=0)
     solver: BundleSolverConfig = BundleSolverConfig()
-    closing_iterations: int = Field(20, ge=1)
+    closing_iterations: int = Field(8, ge=1)
     outlier_px: float = Field(5.0, gt=0)
     depth_sigma_factor: float = Field(3.0, gt=0)
     depth_sigma_floor: float = Field(0.01, gt=0)
@@ -81,7 +81,7 @@ def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig) -> list[Adju
     keyframes = landmark_map.keyframes
     done: list[Adjustment] = []
     solver = config.solver.model_copy(
-        update={"iterations": config.closing_iterations, "relative_tolerance": 1e-5}
+        update={"iterations": config.closing_iterations, "relative_tolerance": 1e-4}
     )
     for _ in range(2):
         firsts: dict[int, int] = {}

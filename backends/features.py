@@ -111,7 +111,7 @@ def track_points(
     h, w = gray.shape
     side = klt_window(config, w)
     size, levels = (side, side), max(0, min(config.klt_levels, int(np.log2(min(h, w) / (2 * side)))))
-    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.005)
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01)
 
     def flow(a: Gray, b: Gray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found, status, _ = cv2.calcOpticalFlowPyrLK(

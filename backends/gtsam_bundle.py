@@ -37,8 +37,8 @@ class BundleSolverConfig(Config):
     sigma_px: float = Field(1.0, gt=0)
     huber: float = Field(1.5, gt=0)
     depth_huber: float = Field(1.5, gt=0)
-    iterations: int = Field(8, ge=1)
-    relative_tolerance: float = Field(1e-4, gt=0)
+    iterations: int = Field(5, ge=1)
+    relative_tolerance: float = Field(1e-3, gt=0)
     held_rotation_rad: float = Field(1e-4, gt=0)
     held_translation_m: float = Field(1e-4, gt=0)
 

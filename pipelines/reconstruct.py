@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -18,6 +19,8 @@ from remov3r.pipelines.recording import Recording
 from remov3r.pipelines.timing import StageTimer
 from remov3r.protocols import Backend, FrameSource, FrontEnd
 from remov3r.types import DensePrediction, Frame, Keyframe, Mesh, PointCloud, Reconstruction, TrackedPose
+
+FRAMES_AHEAD = 6  # the front end encodes them while a keyframe is being mapped
 
 OnFrame = Callable[[TrackedPose], None]
 OnStage = Callable[[str], None]
@@ -65,7 +68,7 @@ class Slam:
         return len(self._recording)
 
     def prepare(self, frame: Frame) -> None:
-        """Let the front end start on the frame that is tracked next, while this one is; optional."""
+        """Let the front end start on a frame that is tracked soon, while this one is; optional."""
         self._front_end.prepare(self._without_ground_truth(frame))
 
     def track(self, frame: Frame) -> TrackedPose:
@@ -154,20 +157,20 @@ class Slam:
             raise TrackingError("this sequence is finished; make a new Slam for the next one")
 
 
-def with_next(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame | None]]:
-    """Pair each frame with the one after it; the last is delivered before an error of the source surfaces."""
-    before: Frame | None = None
+def read_ahead(frames: Iterable[Frame], announce: Callable[[Frame], None], depth: int) -> Iterator[Frame]:
+    """Announce each frame `depth` frames before it is delivered; frames read before an error come before it."""
+    waiting: deque[Frame] = deque()
     try:
         for frame in frames:
-            if before is not None:
-                yield before, frame
-            before = frame
+            announce(frame)
+            waiting.append(frame)
+            if len(waiting) > depth:
+                yield waiting.popleft()
     except DataError:
-        if before is not None:
-            yield before, None
+        while waiting:
+            yield waiting.popleft()
         raise
-    if before is not None:
-        yield before, None
+    yield from waiting
 
 
 class StoppedEarlyError(Remov3rError):
@@ -204,9 +207,7 @@ def reconstruct(
     timer = StageTimer()
     with Slam.from_config(config, timer) as slam:
         try:
-            for frame, upcoming in with_next(timer.each("reading", source)):
-                if upcoming is not None:
-                    slam.prepare(upcoming)
+            for frame in read_ahead(timer.each("reading", source), slam.prepare, FRAMES_AHEAD):
                 tracked = slam.track(frame)
                 if on_frame:
                     on_frame(tracked)

@@ -42,7 +42,7 @@ class FrontEnd(Protocol):
         ...
 
     def prepare(self, frame: Frame) -> None:
-        """Start on the frame that will be processed next, in the background; calling it is optional."""
+        """Start on a frame that will be processed soon, in the background; calling it is optional."""
         ...
 
     def promote(self) -> FrameEstimate:

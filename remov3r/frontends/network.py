@@ -25,7 +25,7 @@ from remov3r.types import DensePrediction, Frame, FrameEstimate, Image, Pose
 
 logger = logging.getLogger(__name__)
 
-MOST_PREPARED = 2  # frames; the one that is processed next, and one more that was announced before it
+MOST_PREPARED = 8  # frames; older ones that were announced and never processed are forgotten
 
 
 class NetworkFrontEndConfig(Config):
@@ -79,7 +79,7 @@ class NetworkFrontEnd:
         return self._frame_estimate(frame, estimate)
 
     def prepare(self, frame: Frame) -> None:
-        """Encode the next frame in the background: that part needs no memory of the frames before."""
+        """Encode a coming frame in the background: that part needs no memory of the frames before."""
         self._prepared[frame.index] = frame.rgb, self._worker.submit(self._encode, frame)
         while len(self._prepared) > MOST_PREPARED:
             self._prepared.pop(min(self._prepared))

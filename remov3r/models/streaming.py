@@ -6,13 +6,15 @@ Shapes: H W input size, D channels of the pose embedding, 7 = x y z qx qy qz qw.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from remov3r.errors import TrackingError
+from remov3r.models.encoder import EncoderFeatures
 from remov3r.models.global_state import GlobalCache
 from remov3r.models.keyframes import starts_window
 from remov3r.models.local_state import LocalCache
@@ -39,11 +41,52 @@ class StreamEstimate:
     dense: DepthOutput | None
 
 
+class _FlatEncoder(nn.Module):
+    """The network's `encode` with plain tensors out, which is what can be traced."""
+
+    def __init__(self, network: Remov3rNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rgb_B3HW: Tensor, K_B33: Tensor) -> tuple[Tensor, ...]:
+        """Return s4, s8, s16, s32, log prior, SCF tokens and pose embedding."""
+        f = self.network.encode(rgb_B3HW, K_B33)
+        e = f.encoder
+        return e.s4, e.s8, e.s16, e.s32, f.log_prior_Bhw, f.scf_BND, f.pose_embedding_BD
+
+
+def traced_encoder(network: Remov3rNetwork, rgb_B3HW: Tensor, K_B33: Tensor) -> torch.jit.ScriptModule:
+    """Record `encode` for one input size; its results are the same to the bit.
+
+    The recording runs as one call outside Python's interpreter lock. Called operator by operator, it and the
+    tracking in the other thread would wait for each other at each of some 400 operators.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the size checks become constants, as they should
+        flat = _FlatEncoder(network).eval()
+        recorded = torch.jit.trace(flat, (rgb_B3HW, K_B33), check_trace=False)  # type: ignore[no-untyped-call]
+        return torch.jit.freeze(recorded)
+
+
+def _features(
+    K_B33: Tensor,
+    s4: Tensor,
+    s8: Tensor,
+    s16: Tensor,
+    s32: Tensor,
+    log_prior: Tensor,
+    scf: Tensor,
+    pose: Tensor,
+) -> FrameFeatures:
+    return FrameFeatures(K_B33, EncoderFeatures(s4, s8, s16, s32), log_prior, scf, pose)
+
+
 class StreamingNetwork:
     """Runs a network over a stream and remembers the open window and the last keyframes."""
 
     def __init__(self, network: Remov3rNetwork) -> None:
         self._network = network
+        self._traced: dict[tuple[int, int], torch.jit.ScriptModule] = {}
         self._next_frame = 0
         self._features: FrameFeatures | None = None
         self._last: StreamEstimate | None = None
@@ -67,8 +110,14 @@ class StreamingNetwork:
         Raises:
             ShapeError: the size is not a multiple of 32.
         """
+        inputs = rgb_3HW[None], K_33[None]
         with torch.inference_mode():
-            return self._network.encode(rgb_3HW[None], K_33[None])
+            if torch.is_autocast_enabled("cpu") or rgb_3HW.is_cuda:
+                return self._network.encode(*inputs)
+            size = (rgb_3HW.shape[1], rgb_3HW.shape[2])
+            if size not in self._traced:
+                self._traced[size] = traced_encoder(self._network, *inputs)
+            return _features(inputs[1], *self._traced[size](*inputs))
 
     def push(self, features: FrameFeatures) -> StreamEstimate:
         """Take in the next frame; the first becomes a keyframe, later ones by the keyframe rule.

@@ -7,7 +7,6 @@ import logging
 import sys
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 
 from remov3r.errors import DataError, Remov3rError
@@ -21,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def export(
-    checkpoint: Path, weights: Path, version: str, data: str, report: Path | None = None
+    checkpoint: Path,
+    weights: Path,
+    version: str,
+    data: str,
+    report: Path | None = None,
+    threshold: float | None = None,
 ) -> WeightsCard:
     """Write the averaged weights of a checkpoint, with what validation said of them.
 
@@ -29,13 +33,14 @@ def export(
         weights: ends in .safetensors; the card goes beside it.
         data: what they were trained on and its terms, for people.
         report: validation.json of the run; beside the checkpoint if None.
+        threshold: of the keyframe rule; what validation suggests if None.
     Raises:
         DataError: the checkpoint or the report is missing or unreadable.
     """
     state = load_checkpoint(checkpoint)
     validation = read_report(report or checkpoint.with_name(REPORT_NAME))
     config, trained = load_network_of(state)
-    threshold = suggested_threshold(validation)
+    threshold = suggested_threshold(validation) if threshold is None else threshold
     network = Remov3rNetwork(
         config.network if threshold is None else _with_threshold(config.network, threshold)
     )
@@ -71,9 +76,9 @@ def read_report(path: Path) -> Report:
 
 
 def suggested_threshold(report: Report) -> float | None:
-    """Average the keyframe thresholds of the sets; None where no clips were validated."""
+    """Return the largest threshold any set suggests: a faster camera must not flood the backend with keyframes."""
     found = [p.keyframe_threshold for p in report.poses.values()]
-    return float(np.mean(found)) if found else None
+    return max(found) if found else None
 
 
 def _with_threshold(config: NetworkConfig, threshold: float) -> NetworkConfig:
@@ -89,10 +94,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", required=True, help="of these weights")
     parser.add_argument("--data", default="", help="what they were trained on, and its terms")
     parser.add_argument("--report", type=Path, help="validation.json; beside the checkpoint by default")
+    parser.add_argument("--keyframe-threshold", type=float, help="what validation suggests by default")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        card = export(args.checkpoint, args.out, args.version, args.data, args.report)
+        card = export(
+            args.checkpoint, args.out, args.version, args.data, args.report, args.keyframe_threshold
+        )
     except (Remov3rError, OSError) as error:
         log.error("error: %s", error)
         return 1

@@ -166,7 +166,7 @@ def test_working_ahead_encodes_each_frame_once_and_changes_nothing(
 
 def test_frames_announced_in_vain_are_forgotten(weights: Weights) -> None:
     front_end = NetworkFrontEnd(weights=weights)
-    for index in range(5):
+    for index in range(MOST_PREPARED + 3):
         front_end.prepare(frame(index))
     assert len(front_end._prepared) == MOST_PREPARED
-    assert front_end.process(frame(9)).frame_index == 9
+    assert front_end.process(frame(99)).frame_index == 99
