@@ -12,9 +12,8 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml install_system_libraries.sh
 	sh install_system_libraries.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --prefer-binary --editable ".[dev]"
 	touch $@
 
 demo: setup
