@@ -65,11 +65,11 @@ class DepthPrior(nn.Module):
         """Predict log canonical depth, B h w."""
 
         def with_rays(x: Tensor, stride: int) -> Tensor:
-            return torch.cat([x, ray_map(K_B33, x.shape[2], x.shape[3], stride).to(x.dtype)], 1)
+            return torch.cat([x, ray_map(K_B33, int(x.shape[2]), int(x.shape[3]), stride).to(x.dtype)], 1)
 
         x_BDhw = self.project(features.s32)
         h, w = x_BDhw.shape[2:]
-        code_BND = ray_code(ray_map(K_B33, h, w, 32), self.config.context_dim)
+        code_BND = ray_code(ray_map(K_B33, int(h), int(w), 32), self.config.context_dim)
         tokens_BND = self.context(x_BDhw.flatten(2).transpose(1, 2) + code_BND)
         tokens_BND = self.context_norm(tokens_BND)
         x = tokens_BND.transpose(1, 2).reshape(x_BDhw.shape)

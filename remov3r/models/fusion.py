@@ -62,7 +62,7 @@ class Fusion(nn.Module):
     def forward(self, depth_BNE: Tensor, features: EncoderFeatures, K_B33: Tensor) -> tuple[Tensor, Tensor]:
         """Return the SCF tokens, B N D, and the pose embedding, B D."""
         h, w = features.s16.shape[2:]
-        code_BND = ray_code(ray_map(K_B33, h, w, 16), self.config.dim)
+        code_BND = ray_code(ray_map(K_B33, int(h), int(w), 16), self.config.dim)
         coarse = F.interpolate(self.visual32(features.s32), scale_factor=2.0, mode="nearest")
         visual_BND = (self.visual16(features.s16) + coarse).flatten(2).transpose(1, 2)
         visual_BND = self.visual_norm(visual_BND + code_BND)

@@ -87,6 +87,6 @@ def confidence(logit: Tensor) -> Tensor:
 
 def points_on_rays(depth_m_Bhw: Tensor, ray_offset_Bhw3: Tensor, K_B33: Tensor) -> Tensor:
     """Place the points, B h w 3, on or near the rays of their pixels."""
-    rays_B2hw = ray_map(K_B33, depth_m_Bhw.shape[1], depth_m_Bhw.shape[2], 2)
+    rays_B2hw = ray_map(K_B33, int(depth_m_Bhw.shape[1]), int(depth_m_Bhw.shape[2]), 2)
     rays_Bhw3 = F.pad(rays_B2hw.permute(0, 2, 3, 1), (0, 1), value=1.0)
     return depth_m_Bhw[..., None] * (rays_Bhw3 + ray_offset_Bhw3)

@@ -43,9 +43,9 @@ class PointmapEncoder(nn.Module):
         The depth is an observation here: no gradient returns through it.
         """
         h, w = depth_m_Bhw.shape[1:]
-        points_B3hw = compressed_points(depth_m_Bhw.detach(), ray_map(K_B33, h, w, 2))
+        points_B3hw = compressed_points(depth_m_Bhw.detach(), ray_map(K_B33, int(h), int(w), 2))
         x_BND = self.patches(F.pixel_unshuffle(points_B3hw, PATCH).flatten(2).transpose(1, 2))
-        x_BND = x_BND + ray_code(ray_map(K_B33, h // PATCH, w // PATCH, 2 * PATCH), self.config.dim)
+        x_BND = x_BND + ray_code(ray_map(K_B33, int(h) // PATCH, int(w) // PATCH, 2 * PATCH), self.config.dim)
         for block in self.blocks:
             x_BND = block(x_BND)
         return self.norm(x_BND)

@@ -21,7 +21,7 @@ def ray_map(K_B33: Float[Tensor, "b 3 3"], height: int, width: int, stride: int)
 
     Args:
         K_B33: intrinsics in pixels of the image; the centre of its top-left pixel is (0, 0).
-        height: of the feature map.
+        height: of the feature map, a plain int: while the network is recorded, sizes are tensors.
         width: of the feature map.
     """
     u_w = (torch.arange(width, device=K_B33.device, dtype=K_B33.dtype) + 0.5) * stride - 0.5
