@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,9 @@ def test_a_failing_network_degrades_in_the_open(
     front_end.process(frame(0))
     good = front_end.process(frame(1))
     with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
-        broken.setattr(weights.network.fusion.norm, "forward", lambda x: x * torch.nan)
+        good_features = front_end._encode(frame(2))
+        bad_features = replace(good_features, pose_embedding_BD=good_features.pose_embedding_BD * torch.nan)
+        broken.setattr(front_end, "_encode", lambda now: bad_features)
         bad = front_end.process(frame(2))
         promoted = front_end.promote()
     assert "frame 2" in caplog.text
