@@ -13,6 +13,7 @@ from remov3r.config import Config
 from remov3r.data.synthetic.rooms import Room
 from remov3r.errors import DataError
 
+LOW_SHARE = 0.35  # of the views that are not close: robots, children, cameras on tables
 Points = Float[np.ndarray, "_n 3"]  # lengths may differ between arguments and results
 Poses = Float[np.ndarray, "_n 4 4"]
 
@@ -70,13 +71,15 @@ def _free_points(
 
 
 def candidate_views(room: Room, rng: np.random.Generator, count: int) -> Poses:
-    """Draw views as a person takes them: standing and looking slightly down, or close to something of interest."""
-    close = int(round(count * 0.35)) if len(room.focus_m) else 0
-    standing = _free_points(room, rng, 3 * count, (0.8, 1.8), 0.25)[: count - close]
-    yaw, down = (
-        rng.uniform(0, 2 * np.pi, len(standing)),
-        np.radians(rng.normal(12, 12, len(standing)).clip(-25, 55)),
-    )
+    """Draw views as people and robots take them: standing, low over the floor, or close to something."""
+    close = int(round(count * 0.4)) if len(room.focus_m) else 0
+    low = int(round((count - close) * LOW_SHARE))
+    standing = _free_points(room, rng, 3 * count, (0.8, 1.8), 0.25)[: count - close - low]
+    lower = _free_points(room, rng, 4 * low, (0.15, 1.0), 0.2)[:low]
+    down_deg = np.concatenate([rng.normal(12, 12, len(standing)), rng.normal(2, 10, len(lower))])
+    standing = np.concatenate([standing, lower])
+    yaw = rng.uniform(0, 2 * np.pi, len(standing))
+    down = np.radians(down_deg.clip(-25, 55))
     forward = np.stack([np.cos(yaw) * np.cos(down), np.sin(yaw) * np.cos(down), -np.sin(down)], -1)
     if close:
         target = room.focus_m[rng.integers(len(room.focus_m), size=3 * close)] + rng.normal(
@@ -84,7 +87,9 @@ def candidate_views(room: Room, rng: np.random.Generator, count: int) -> Poses:
         )
         turn, up = rng.uniform(0, 2 * np.pi, 3 * close), np.radians(rng.uniform(8, 60, 3 * close))
         away = np.stack([np.cos(turn) * np.cos(up), np.sin(turn) * np.cos(up), np.sin(up)], -1)
-        position = target + away * rng.uniform(0.4, 1.8, (3 * close, 1))
+        position = target + away * (
+            0.35 * 5.0 ** rng.uniform(0, 1, (3 * close, 1))
+        )  # nearer ones fill the image: as many each
         free = np.flatnonzero(clearance_m(room, position) > 0.12)[:close]
         standing = np.concatenate([standing, position[free]])
         forward = np.concatenate([forward, -away[free]])
