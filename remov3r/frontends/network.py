@@ -16,12 +16,12 @@ from torch import Tensor
 
 from remov3r.camera import Camera
 from remov3r.config import Config
-from remov3r.errors import TrackingError
+from remov3r.errors import ConfigError, TrackingError
 from remov3r.geometry import from_quaternion_xyzw
-from remov3r.models.network import SIZE_MULTIPLE, DepthOutput, FrameFeatures
+from remov3r.models.network import DepthOutput, FrameFeatures
 from remov3r.models.streaming import StreamEstimate, StreamingNetwork
 from remov3r.models.weights import Weights, load_weights
-from remov3r.types import DensePrediction, Frame, FrameEstimate, Image, Pose
+from remov3r.types import Covariance, DensePrediction, Frame, FrameEstimate, Image, Pose
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,16 @@ class NetworkFrontEndConfig(Config):
     Attributes:
         weights: name of shipped weights, or path of a .safetensors file with its card beside it.
         input_pixels: about how many pixels the network is given.
-        precision: "bfloat16" is faster on CPUs that have it, and off by about 1 % in depth.
+        precision: "bfloat16" is faster on GPUs and on CPUs that have it, and off by about 1 % in depth.
+        device: "auto" takes a GPU when there is one.
+        compiled: use torch.compile: minutes at the first frame, faster afterwards; for GPUs.
     """
 
     weights: str = "lite"
-    input_pixels: int = Field(256 * 192, ge=SIZE_MULTIPLE**2)
+    input_pixels: int = Field(256 * 192, ge=64**2)
     precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compiled: bool = False
 
 
 class NetworkFrontEnd:
@@ -52,11 +56,15 @@ class NetworkFrontEnd:
             weights: already loaded ones; those that the configuration names if None.
         Raises:
             DataError: the weights are missing or damaged.
+            ConfigError: a GPU is asked for and there is none.
         """
         self._config = config or NetworkFrontEndConfig()
         weights = weights or load_weights(self._config.weights)
         self._sigma_factor = weights.card.sigma_factor
-        self._stream = StreamingNetwork(weights.network)
+        self._covariance_factor = weights.card.covariance_factor
+        self._device = _device(self._config.device)
+        self._size_multiple = weights.network.size_multiple
+        self._stream = StreamingNetwork(weights.network.to(self._device), self._config.compiled)
         self._worker = ThreadPoolExecutor(1, "encoder")
         self._prepared: dict[int, tuple[Image, Future[FrameFeatures]]] = {}
         self._frame: Frame | None = None
@@ -98,19 +106,22 @@ class NetworkFrontEnd:
             return self._frame_estimate(self._frame, self._stream.promote())
 
     def _encode(self, frame: Frame) -> FrameFeatures:
-        camera = input_camera(frame.camera, self._config.input_pixels)
+        camera = self._input_camera(frame)
         shrinks = camera.width * camera.height < frame.camera.width * frame.camera.height
         rgb = cv2.resize(
             frame.rgb,
             (camera.width, camera.height),
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
         )
-        rgb_3HW = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
+        rgb_3HW = torch.from_numpy(rgb).to(self._device).permute(2, 0, 1).float() / 255
         with self._autocast():
-            return self._stream.encode(rgb_3HW, torch.from_numpy(camera.K).float())
+            return self._stream.encode(rgb_3HW, torch.from_numpy(camera.K).float().to(self._device))
+
+    def _input_camera(self, frame: Frame) -> Camera:
+        return input_camera(frame.camera, self._config.input_pixels, self._size_multiple)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision == "bfloat16")
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16")
 
     def _frame_estimate(self, frame: Frame, estimate: StreamEstimate) -> FrameEstimate:
         if estimate.dense is not None:
@@ -122,13 +133,20 @@ class NetworkFrontEnd:
             self._keyframe_index,
             self._T_key_cam,
             None if estimate.dense is None else _matrix(estimate.T_world_key),
-            estimate.pose_embedding.float().numpy(),
-            dense=None if estimate.dense is None else self._dense(frame, estimate.dense),
+            estimate.pose_embedding.float().cpu().numpy(),
+            self._covariance(estimate),
+            None if estimate.dense is None else self._dense(frame, estimate.dense),
         )
 
+    def _covariance(self, estimate: StreamEstimate) -> Covariance | None:
+        if estimate.local_cholesky is None:
+            return None
+        L = estimate.local_cholesky.double().cpu().numpy()
+        return self._covariance_factor * (L @ L.T)
+
     def _dense(self, frame: Frame, dense: DepthOutput) -> DensePrediction:
-        depth_m, confidence = dense.depth_m[0].numpy(), dense.depth_confidence[0].numpy()
-        points, points_confidence = dense.points_cam[0].numpy(), dense.points_confidence[0].numpy()
+        maps = dense.depth_m, dense.depth_confidence, dense.points_cam, dense.points_confidence
+        depth_m, confidence, points, points_confidence = (m[0].float().cpu().numpy() for m in maps)
         valid = np.isfinite(depth_m + confidence + points.sum(-1) + points_confidence) & (confidence > 0)
         if not valid.all():
             logger.warning("frame %d: %d depths are not finite; left out", frame.index, (~valid).sum())
@@ -150,7 +168,7 @@ class NetworkFrontEnd:
         return FrameEstimate(frame.index, self._keyframe_index, self._T_key_cam)
 
     def _blind_keyframe(self, frame: Frame) -> FrameEstimate:
-        camera = input_camera(frame.camera, self._config.input_pixels)
+        camera = self._input_camera(frame)
         camera = frame.camera.resized(camera.width // 2, camera.height // 2)
         size = (camera.height, camera.width)
         none, points = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
@@ -159,20 +177,26 @@ class NetworkFrontEnd:
 
 
 @lru_cache(maxsize=8)
-def input_camera(camera: Camera, pixels: int) -> Camera:
-    """Choose the network's input size: multiples of 32, about so many pixels, the aspect nearly kept."""
+def input_camera(camera: Camera, pixels: int, multiple: int) -> Camera:
+    """Choose the network's input size: multiples of a number, about so many pixels, the aspect nearly kept."""
     aspect = camera.width / camera.height
-    most = max(pixels // SIZE_MULTIPLE**2, 1)
+    most = max(pixels // multiple**2, 1)
     sizes = ((w, h) for h in range(1, most + 1) for w in range(1, 2 * most // h + 1))
 
     def cost(size: tuple[int, int]) -> float:
         w, h = size
-        return 4 * abs(math.log(w / h / aspect)) + abs(math.log(w * h * SIZE_MULTIPLE**2 / pixels))
+        return 4 * abs(math.log(w / h / aspect)) + abs(math.log(w * h * multiple**2 / pixels))
 
     w, h = min(sizes, key=cost)
-    return camera.resized(w * SIZE_MULTIPLE, h * SIZE_MULTIPLE)
+    return camera.resized(w * multiple, h * multiple)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError('network.device = "cuda": torch sees no GPU; use "auto" or "cpu"')
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _matrix(T_7: Tensor) -> Pose:
-    T = T_7.double().numpy()
+    T = T_7.double().cpu().numpy()
     return from_quaternion_xyzw(T[:3], T[3:])

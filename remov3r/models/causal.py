@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from remov3r.models.attention import SelfBlock
 
-HIDDEN = -1  # lag of a token that must not be seen
-
 
 @dataclass(frozen=True)
 class KeyValueCache:
@@ -40,16 +38,18 @@ class CausalStack(nn.Module):
         self.lag_bias_HL = nn.Parameter(torch.zeros(heads, max_lag))
         self.memory_D = nn.Parameter(torch.randn(dim) * 0.02) if memory else None
 
-    def forward(self, x_BTD: Tensor, lag_BTT: Tensor) -> Tensor:
-        """Run whole clips; `lag_BTT[b, i, j]` is how far token j lies behind token i, or HIDDEN from it."""
-        hidden_BTT = (lag_BTT < 0) | (lag_BTT >= self.max_lag)
-        bias = self.lag_bias_HL[:, lag_BTT.clamp(0, self.max_lag - 1)].transpose(0, 1)
-        bias = bias.masked_fill(hidden_BTT[:, None], float("-inf"))
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Run whole rows of tokens; padding after a row's last token changes nothing before it."""
+        token_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
+        lag_TT = token_T[:, None] - token_T
+        hidden_TT = (lag_TT < 0) | (lag_TT >= self.max_lag)
+        bias = self.lag_bias_HL[:, lag_TT.clamp(0, self.max_lag - 1)]
+        bias = bias.masked_fill(hidden_TT, float("-inf"))
         if self.memory_D is not None:
             x_BTD = torch.cat([self.memory_D.expand(len(x_BTD), 1, -1), x_BTD], 1)
             bias = nn.functional.pad(bias, (1, 0, 0, 0), value=0.0)  # everybody sees the memory,
             bias = nn.functional.pad(bias, (0, 0, 1, 0), value=float("-inf"))
-            bias[:, :, 0, 0] = 0.0  # which sees itself alone
+            bias[:, 0, 0] = 0.0  # which sees itself alone
         for block in self.blocks:
             x_BTD = block(x_BTD, bias)
         x_BTD = self.norm(x_BTD)

@@ -7,7 +7,7 @@ References: Tan & Le 2019 (EfficientNet); "Lite": no squeeze-excitation, ReLU6.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from remov3r.config import Config
 from remov3r.errors import DataError, MissingDependencyError
 from remov3r.models.depthwise import DepthwiseConv
+from remov3r.models.features import VisualFeatures
 
 # (blocks, kernel, stride of the first block, expansion, channels) of each stage
 STAGES = (
@@ -41,17 +42,8 @@ class EncoderConfig(Config):
         freeze_stages: the stem and this many of the seven stages are not trained; 0 trains the stem too.
     """
 
+    kind: Literal["efficientnet_lite0"] = "efficientnet_lite0"
     freeze_stages: int = 3
-
-
-@dataclass(frozen=True)
-class EncoderFeatures:
-    """Feature maps B C H/s W/s at strides s = 4, 8, 16, 32, scaled to a spread of about 1."""
-
-    s4: Tensor
-    s8: Tensor
-    s16: Tensor
-    s32: Tensor
 
 
 class SameConv(nn.Conv2d):
@@ -90,7 +82,10 @@ class InvertedResidual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """EfficientNet-Lite0 without its classifier."""
+    """EfficientNet-Lite0 without its classifier; its maps are scaled to a spread of about 1."""
+
+    channels: tuple[int, ...] = FEATURE_CHANNELS
+    strides: tuple[int, ...] = (4, 8, 16, 32)
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -112,7 +107,7 @@ class Encoder(nn.Module):
             for frozen in (self.stem, *stages[: config.freeze_stages]):
                 frozen.requires_grad_(False)
 
-    def forward(self, rgb_B3HW: Tensor) -> EncoderFeatures:
+    def forward(self, rgb_B3HW: Tensor) -> VisualFeatures:
         """Encode images with values 0..1."""
         trains, frozen, maps = torch.is_grad_enabled(), self.config.freeze_stages, []
         with torch.set_grad_enabled(trains and frozen == 0):
@@ -122,7 +117,7 @@ class Encoder(nn.Module):
                 x = stage(x)
             if i in FEATURE_STAGES:
                 maps.append(x)
-        return EncoderFeatures(*(x / s for x, s in zip(maps, FEATURE_SPREAD, strict=True)))
+        return VisualFeatures(tuple(x / s for x, s in zip(maps, FEATURE_SPREAD, strict=True)))
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Load the published EfficientNet-Lite0 weights, batch norm folded in.

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from remov3r.config import Config
 from remov3r.models.attention import Mlp
-from remov3r.models.causal import HIDDEN, CausalStack, KeyValueCache
+from remov3r.models.causal import CausalStack, KeyValueCache
 from remov3r.models.readout import PoseReadout, identity_pose
+from remov3r.models.windows import scene_padding
 
 
 class GlobalStateConfig(Config):
@@ -53,18 +54,11 @@ class GlobalState(nn.Module):
         return self.readout(torch.cat([first, embedding, attended + self.mlp(attended)], -1))
 
     def forward(self, embedding_BTD: Tensor, keyframe_index_BT: Tensor) -> Tensor:
-        """Read out T_world_key of each frame's keyframe, B T 7.
-
-        Frames that are no keyframes are masked out, as padding would be.
-        """
-        frame_T = torch.arange(embedding_BTD.shape[1], device=embedding_BTD.device)
-        is_key_BT = keyframe_index_BT == frame_T
-        ordinal_BT = is_key_BT.long().cumsum(1)
-        lag_BTT = ordinal_BT[:, :, None] - ordinal_BT[:, None, :]
-        visible_BTT = is_key_BT[:, None, :] & (frame_T <= frame_T[:, None])
-        attended_BTD = self.attention(embedding_BTD, lag_BTT.where(visible_BTT, HIDDEN))
-        T_world_key = self._read(embedding_BTD[:, :1].expand_as(embedding_BTD), embedding_BTD, attended_BTD)
-        T_world_key = T_world_key.gather(1, keyframe_index_BT[..., None].expand_as(T_world_key))
+        """Read out T_world_key of each frame's keyframe, B T 7."""
+        padding = scene_padding(keyframe_index_BT)
+        keys_BLD = padding.pad(embedding_BTD)
+        attended_BLD = self.attention(keys_BLD)
+        T_world_key = padding.unpad(self._read(keys_BLD[:, :1].expand_as(keys_BLD), keys_BLD, attended_BLD))
         return identity_pose(T_world_key).where((keyframe_index_BT == 0)[..., None], T_world_key)
 
     def open(self, first_B1D: Tensor) -> GlobalCache:

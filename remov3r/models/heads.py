@@ -6,6 +6,7 @@ Shapes: B batch, C channels, h w size at stride 2, N SCF tokens at stride 16, D 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from remov3r.config import Config
 from remov3r.models.decoder import LEAK, UpStep
-from remov3r.models.encoder import FEATURE_CHANNELS, EncoderFeatures
+from remov3r.models.features import VisualFeatures
 from remov3r.models.rays import ray_map
 
 LOG_CONFIDENCE_LIMIT = 4.6  # confidence stays within 0.01 .. 100
@@ -27,6 +28,7 @@ class HeadsConfig(Config):
         largest_ray_offset: how far a point may leave its pixel's ray, per metre of depth.
     """
 
+    kind: Literal["light"] = "light"
     channels: tuple[int, int, int] = (96, 48, 32)
     largest_ray_offset: float = 0.1
 
@@ -44,10 +46,10 @@ class DenseOutput:
 class DenseHeads(nn.Module):
     """SCF tokens to dense maps, with the encoder's finer features and the prior as skips."""
 
-    def __init__(self, config: HeadsConfig, dim: int) -> None:
+    def __init__(self, config: HeadsConfig, dim: int, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.config = config
-        c4, c8, c16, _ = FEATURE_CHANNELS
+        c4, c8, c16, _ = channels
         d16, d8, d4 = config.channels
         self.reassemble = nn.Conv2d(dim + c16, d16, 1)
         self.up8 = UpStep(d16, c8, d8)
@@ -58,23 +60,41 @@ class DenseHeads(nn.Module):
             nn.init.normal_(head.weight, std=1e-2)
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
-    def forward(self, scf_BND: Tensor, features: EncoderFeatures, log_prior_Bhw: Tensor) -> DenseOutput:
-        """Refine the prior's log canonical depth."""
-        h, w = features.s16.shape[2:]
-        scf_BDhw = scf_BND.transpose(1, 2).reshape(len(scf_BND), -1, h, w).to(features.s16.dtype)
-        x = self.reassemble(torch.cat([scf_BDhw, features.s16], 1))
-        x = self.up8(x, features.s8)
-        prior_B4hw = F.pixel_unshuffle(log_prior_Bhw[:, None].detach(), 2).to(features.s4.dtype)
-        x = F.leaky_relu(self.up4(x, torch.cat([features.s4, prior_B4hw], 1)), LEAK)
-        depth_B2hw = F.pixel_shuffle(self.depth(x), 2).float()
-        points_B4hw = F.pixel_shuffle(self.points(x), 2).float()
-        offset_B3hw = points_B4hw[:, :3].tanh() * self.config.largest_ray_offset
-        return DenseOutput(
-            log_prior_Bhw + depth_B2hw[:, 0],
-            confidence(depth_B2hw[:, 1]),
-            offset_B3hw.permute(0, 2, 3, 1),
-            confidence(points_B4hw[:, 3]),
+    def forward(
+        self, scf: tuple[Tensor, ...], features: VisualFeatures, log_prior_Bhw: Tensor, grid: tuple[int, int]
+    ) -> DenseOutput:
+        """Refine the prior's log canonical depth.
+
+        Args:
+            scf: levels B N D; the last is used.
+            grid: height and width of the token grid.
+        """
+        s4, s8, s16, _ = features.maps
+        scf_BDhw = scf[-1].transpose(1, 2).unflatten(-1, grid).to(s16.dtype)
+        x = self.reassemble(torch.cat([scf_BDhw, s16], 1))
+        x = self.up8(x, s8)
+        prior_B4hw = F.pixel_unshuffle(log_prior_Bhw[:, None].detach(), 2).to(s4.dtype)
+        x = F.leaky_relu(self.up4(x, torch.cat([s4, prior_B4hw], 1)), LEAK)
+        return dense_output(
+            F.pixel_shuffle(self.depth(x), 2),
+            F.pixel_shuffle(self.points(x), 2),
+            log_prior_Bhw,
+            self.config.largest_ray_offset,
         )
+
+
+def dense_output(
+    depth_B2hw: Tensor, points_B4hw: Tensor, log_prior_Bhw: Tensor, largest_ray_offset: float
+) -> DenseOutput:
+    """Read the last maps: a change of log depth and its confidence; offsets from the ray and theirs."""
+    depth_B2hw, points_B4hw = depth_B2hw.float(), points_B4hw.float()
+    offset_B3hw = points_B4hw[:, :3].tanh() * largest_ray_offset
+    return DenseOutput(
+        log_prior_Bhw + depth_B2hw[:, 0],
+        confidence(depth_B2hw[:, 1]),
+        offset_B3hw.permute(0, 2, 3, 1),
+        confidence(points_B4hw[:, 3]),
+    )
 
 
 def confidence(logit: Tensor) -> Tensor:

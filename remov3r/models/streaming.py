@@ -6,20 +6,19 @@ Shapes: H W input size, D channels of the pose embedding, 7 = x y z qx qy qz qw.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from remov3r.errors import TrackingError
-from remov3r.models.encoder import EncoderFeatures
 from remov3r.models.global_state import GlobalCache
 from remov3r.models.keyframes import starts_window
 from remov3r.models.local_state import LocalCache
 from remov3r.models.network import DepthOutput, FrameFeatures, Remov3rNetwork
 from remov3r.models.readout import identity_pose
+from remov3r.models.recorded import Encode, compiled_encoder, recordable, recorded_encoder
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class StreamEstimate:
         frame: how many frames came before it.
         keyframe: the same of its keyframe.
         T_world_key: of its keyframe; the world is the first frame.
+        local_cholesky: of the covariance of T_key_cam (see `ClipOutput`); None on keyframes and without that head.
         dense: on keyframes only, as a batch of one.
     """
 
@@ -38,55 +38,23 @@ class StreamEstimate:
     T_key_cam: Float[Tensor, " 7"]
     T_world_key: Float[Tensor, " 7"]
     pose_embedding: Float[Tensor, " d"]
+    local_cholesky: Float[Tensor, "6 6"] | None
     dense: DepthOutput | None
-
-
-class _FlatEncoder(nn.Module):
-    """The network's `encode` with plain tensors out, which is what can be traced."""
-
-    def __init__(self, network: Remov3rNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, rgb_B3HW: Tensor, K_B33: Tensor) -> tuple[Tensor, ...]:
-        """Return s4, s8, s16, s32, log prior, SCF tokens and pose embedding."""
-        f = self.network.encode(rgb_B3HW, K_B33)
-        e = f.encoder
-        return e.s4, e.s8, e.s16, e.s32, f.log_prior_Bhw, f.scf_BND, f.pose_embedding_BD
-
-
-def traced_encoder(network: Remov3rNetwork, rgb_B3HW: Tensor, K_B33: Tensor) -> torch.jit.ScriptModule:
-    """Record `encode` for one input size; its results are the same to the bit.
-
-    The recording runs as one call outside Python's interpreter lock. Called operator by operator, it and the
-    tracking in the other thread would wait for each other at each of some 400 operators.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the size checks become constants, as they should
-        flat = _FlatEncoder(network).eval()
-        recorded = torch.jit.trace(flat, (rgb_B3HW, K_B33), check_trace=False)  # type: ignore[no-untyped-call]
-        return torch.jit.freeze(recorded)
-
-
-def _features(
-    K_B33: Tensor,
-    s4: Tensor,
-    s8: Tensor,
-    s16: Tensor,
-    s32: Tensor,
-    log_prior: Tensor,
-    scf: Tensor,
-    pose: Tensor,
-) -> FrameFeatures:
-    return FrameFeatures(K_B33, EncoderFeatures(s4, s8, s16, s32), log_prior, scf, pose)
 
 
 class StreamingNetwork:
     """Runs a network over a stream and remembers the open window and the last keyframes."""
 
-    def __init__(self, network: Remov3rNetwork) -> None:
+    def __init__(self, network: Remov3rNetwork, compiled: bool = False) -> None:
+        """Start before the first frame.
+
+        Args:
+            network: in evaluation mode, on the device of the frames to come.
+            compiled: use torch.compile for the encoders (minutes at the first frame; for GPUs).
+        """
         self._network = network
-        self._traced: dict[tuple[int, int], torch.jit.ScriptModule] = {}
+        self._compiled = compiled_encoder(network) if compiled else None
+        self._recorded: dict[tuple[int, int], Encode] = {}
         self._next_frame = 0
         self._features: FrameFeatures | None = None
         self._last: StreamEstimate | None = None
@@ -108,16 +76,18 @@ class StreamingNetwork:
             rgb_3HW: values 0..1.
             K_33: intrinsics in pixels of the input.
         Raises:
-            ShapeError: the size is not a multiple of 32.
+            ShapeError: the size is not a multiple of the network's `size_multiple`.
         """
         inputs = rgb_3HW[None], K_33[None]
         with torch.inference_mode():
-            if torch.is_autocast_enabled("cpu") or rgb_3HW.is_cuda:
+            if self._compiled is not None:
+                return self._compiled(*inputs)
+            if not recordable(self._network, inputs[0]):
                 return self._network.encode(*inputs)
             size = (rgb_3HW.shape[1], rgb_3HW.shape[2])
-            if size not in self._traced:
-                self._traced[size] = traced_encoder(self._network, *inputs)
-            return _features(inputs[1], *self._traced[size](*inputs))
+            if size not in self._recorded:
+                self._recorded[size] = recorded_encoder(self._network, *inputs)
+            return self._recorded[size](*inputs)
 
     def push(self, features: FrameFeatures) -> StreamEstimate:
         """Take in the next frame; the first becomes a keyframe, later ones by the keyframe rule.
@@ -144,9 +114,17 @@ class StreamingNetwork:
                 )
             ):
                 return self._start_window(frame)
-            T_key_cam, self._local = self._network.local_state.step(embedding_B1D, self._local)
+            tokens = self._network.tokens(features)
+            local, self._local = self._network.local_state.step(embedding_B1D, tokens, self._local)
+            cholesky = None if local.cholesky is None else local.cholesky[0, 0]
             self._last = StreamEstimate(
-                frame, self._keyframe, T_key_cam[0, 0], self._T_world_key, embedding_B1D[0, 0], None
+                frame,
+                self._keyframe,
+                local.T_key_cam[0, 0],
+                self._T_world_key,
+                embedding_B1D[0, 0],
+                cholesky,
+                None,
             )
             return self._last
 
@@ -168,7 +146,7 @@ class StreamingNetwork:
         assert features is not None
         embedding_B1D = features.pose_embedding_BD[:, None]
         self._keyframe = frame
-        self._local = network.local_state.open(embedding_B1D)
+        self._local = network.local_state.open(embedding_B1D, network.tokens(features))
         identity = identity_pose(embedding_B1D)
         if self._global is None:
             self._global = network.global_state.open(embedding_B1D)
@@ -177,6 +155,6 @@ class StreamingNetwork:
             T_world_key, self._global = network.global_state.step(embedding_B1D, self._global)
             self._T_world_key = T_world_key[0, 0]
         self._last = StreamEstimate(
-            frame, frame, identity, self._T_world_key, embedding_B1D[0, 0], network.dense(features)
+            frame, frame, identity, self._T_world_key, embedding_B1D[0, 0], None, network.dense(features)
         )
         return self._last

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from remov3r.config import Config
 from remov3r.errors import DataError
-from remov3r.models.network import NetworkConfig, Remov3rNetwork
+from remov3r.models.boxes import NetworkConfig
+from remov3r.models.network import Remov3rNetwork
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -26,6 +27,7 @@ class WeightsCard(Config):
         sha256: of the safetensors file.
         config: of the network; holds the keyframe threshold.
         sigma_factor: relative standard deviation of depth × confidence, fitted on validation data.
+        covariance_factor: what the covariance of T_key_cam is multiplied by, fitted on validation data.
         data: what they were trained on, and its terms.
         figures: measured, by name.
     """
@@ -34,6 +36,7 @@ class WeightsCard(Config):
     sha256: str
     config: NetworkConfig
     sigma_factor: float = Field(gt=0)
+    covariance_factor: float = Field(1.0, gt=0)
     data: str = ""
     figures: dict[str, float] = Field(default_factory=dict)
 

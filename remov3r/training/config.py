@@ -8,7 +8,7 @@ from pydantic import Field
 
 from remov3r.config import Config
 from remov3r.losses import LossConfig
-from remov3r.models.network import NetworkConfig
+from remov3r.models.boxes import NetworkConfig
 from remov3r.training.augment import AugmentConfig
 
 Stage = Literal["depth", "clips"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from remov3r.errors import DataError, Remov3rError
-from remov3r.models.network import NetworkConfig, Remov3rNetwork
+from remov3r.models.boxes import NetworkConfig
+from remov3r.models.network import Remov3rNetwork
 from remov3r.models.weights import WeightsCard, save_network
 from remov3r.training.checkpoint import load_checkpoint, load_matching
 from remov3r.training.trainer import REPORT_NAME, load_network_of

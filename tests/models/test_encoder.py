@@ -56,7 +56,7 @@ def test_features_equal_the_published_network() -> None:
     with torch.no_grad():
         features = encoder(rgb)
         expected = reference_features(state, rgb)
-    found = (features.s4, features.s8, features.s16, features.s32)
+    found = features.maps
     for ours, theirs, spread in zip(found, expected, FEATURE_SPREAD, strict=True):
         torch.testing.assert_close(ours * spread, theirs, atol=2e-4, rtol=1e-4)
 
@@ -76,8 +76,8 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_frozen_stages_get_no_gradient(stages: int) -> None:
     encoder = Encoder(EncoderConfig(freeze_stages=stages))
     features = encoder(torch.rand(1, 3, 32, 32))
-    assert features.s32.requires_grad == (stages < 7)
-    assert features.s8.requires_grad == (stages < 3)
+    assert features.maps[3].requires_grad == (stages < 7)
+    assert features.maps[1].requires_grad == (stages < 3)
     assert any(p.requires_grad for p in encoder.stem.parameters()) == (stages == 0)
 
 

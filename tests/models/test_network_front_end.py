@@ -46,7 +46,7 @@ def frame(index: int, camera: Camera = CAMERA) -> Frame:
 )
 def test_input_size_keeps_the_aspect(size: tuple[int, int], expected: tuple[int, int]) -> None:
     camera = Camera(*size, 500.0, 500.0, size[0] / 2 - 0.5, size[1] / 2 - 0.5)
-    chosen = input_camera(camera, 256 * 192)
+    chosen = input_camera(camera, 256 * 192, 32)
     assert (chosen.width, chosen.height) == expected
     assert chosen == camera.resized(*expected)
 
@@ -60,7 +60,7 @@ def test_first_frame_is_a_keyframe_with_dense_geometry(weights: Weights) -> None
     dense = estimate.dense
     assert dense is not None
     assert dense.depth_m.shape == (dense.camera.height, dense.camera.width)
-    chosen = input_camera(CAMERA, CONFIG.input_pixels)
+    chosen = input_camera(CAMERA, CONFIG.input_pixels, 32)
     assert dense.camera == CAMERA.resized(chosen.width // 2, chosen.height // 2)
     np.testing.assert_allclose(dense.sigma_m, 0.5 * dense.depth_m / dense.depth_confidence, rtol=1e-5)
     rays = pixel_rays(dense.camera)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from remov3r.models.boxes import NetworkConfig
 from remov3r.models.depth_prior import DepthPriorConfig
 from remov3r.models.encoder import EncoderConfig
 from remov3r.models.fusion import FusionConfig
@@ -12,7 +13,7 @@ from remov3r.models.global_state import GlobalStateConfig
 from remov3r.models.heads import HeadsConfig
 from remov3r.models.keyframes import KeyframeConfig
 from remov3r.models.local_state import LocalStateConfig
-from remov3r.models.network import NetworkConfig, Remov3rNetwork
+from remov3r.models.network import Remov3rNetwork
 from remov3r.models.pointmap_encoder import PointmapEncoderConfig
 
 
