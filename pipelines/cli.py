@@ -12,6 +12,7 @@ from remov3r import __version__
 from remov3r.errors import Remov3rError
 
 INTERRUPTED = 130
+_DEPTH_SETS = ("7scenes", "tum", "posed", "scannet", "replica", "vkitti2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +71,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--dataset",
         default="auto",
-        choices=("auto", "video", "folder", "7scenes", "tum", "posed"),
+        choices=("auto", "video", "folder", *_DEPTH_SETS),
         help="what INPUT is (%(default)s: tell by what lies there)",
     )
     run.add_argument(

@@ -12,7 +12,7 @@ from remov3r.data.images import image_files, read_rgb
 from remov3r.data.sequence import SourceOptions
 from remov3r.data.tum_trajectory import read_tum
 from remov3r.errors import DataError
-from remov3r.types import Frame, Trajectory
+from remov3r.types import Frame, Pose, Trajectory
 
 
 class ImageFolder:
@@ -40,6 +40,10 @@ class ImageFolder:
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Read the frames one after the other."""
         return (Frame(i, self._timestamps_s[i], read_rgb(self._files[i]), self.camera) for i in indices)
+
+    def poses(self) -> dict[int, Pose | None]:
+        """Return no pose for any frame."""
+        return dict.fromkeys(range(len(self)))
 
     def reference(self) -> Trajectory | None:
         """Return the trajectory that stands beside the folder as FOLDER.tum."""

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from remov3r.data.faults import DamagedFile, MissingFile
 from remov3r.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -33,7 +34,7 @@ def read_depth_m(path: Path, units_per_m: float) -> Float[np.ndarray, "h w"]:
     """
     raw = _decode(path, cv2.IMREAD_UNCHANGED)
     if raw.dtype != np.uint16 or raw.ndim != 2:
-        raise DataError(f"{path}: depth must be a 16-bit image of one channel, got {raw.dtype} {raw.shape}")
+        raise DamagedFile(f"{path}: depth must be a 16-bit image of one channel, got {raw.dtype} {raw.shape}")
     raw[raw == 65535] = 0
     return raw.astype(np.float32) / np.float32(units_per_m)
 
@@ -59,8 +60,8 @@ def _decode(path: Path, flag: int) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise MissingFile(f"{path}: cannot be read: {error.strerror}") from error
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     if image is None:
-        raise DataError(f"{path}: not a readable image ({len(data)} bytes)")
+        raise DamagedFile(f"{path}: not a readable image ({len(data)} bytes)")
     return np.asarray(image)

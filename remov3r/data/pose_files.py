@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from remov3r.data.faults import MissingFile, PoseFault
 from remov3r.errors import DataError
 from remov3r.geometry import checked_pose
 from remov3r.types import Pose, TrackingState, Trajectory
@@ -24,7 +25,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise MissingFile(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file") from error
     return [
@@ -38,21 +39,49 @@ def parse_poses(texts: Iterable[tuple[str, str]]) -> list[Pose]:
     Args:
         texts: for each pose its file and line, for messages, and its numbers between white space.
     Raises:
-        DataError: not 16 numbers, NaN or infinite, or not rigid.
+        PoseFault: not 16 numbers, NaN or infinite, or not rigid.
     """
-    poses, off = [], 0.0
-    for where, text in texts:
-        try:
-            raw = np.array(text.split(), dtype=np.float64)
-        except ValueError as error:
-            raise DataError(f"{where}: a pose holds something that is not a number: {error}") from error
-        if raw.size != 16:
-            raise DataError(f"{where}: a pose needs 16 numbers, got {raw.size}")
-        pose = checked_pose(raw.reshape(4, 4), where)
-        off = max(off, float(np.abs(pose[:3, :3] - raw.reshape(4, 4)[:3, :3]).max()))
-        poses.append(pose)
+    raw = [_sixteen(where, text) for where, text in texts]
+    return rigid_poses(raw)
+
+
+def parse_poses_or_unknown(texts: Iterable[tuple[str, str]]) -> list[Pose | None]:
+    """Parse poses as `parse_poses` does; one without any finite number means that tracking was lost: None.
+
+    Raises:
+        PoseFault: as `parse_poses`; also when only some of the numbers are infinite.
+    """
+    raw = [_sixteen(where, text) for where, text in texts]
+    known = [np.isfinite(T).any() for _, T in raw]
+    poses = iter(rigid_poses([r for r, k in zip(raw, known) if k]))
+    return [next(poses) if k else None for k in known]
+
+
+def rigid_poses(raw: Sequence[tuple[str, np.ndarray]]) -> list[Pose]:
+    """Make rotations of 4×4 matrices proper; says in the log by how much.
+
+    Args:
+        raw: for each pose its file and line, for messages, and the matrix.
+    Raises:
+        PoseFault: NaN or infinite, or not rigid.
+    """
+    try:
+        poses = [checked_pose(T, where) for where, T in raw]
+    except DataError as error:
+        raise PoseFault(str(error)) from error
+    off = max((float(np.abs(p[:3, :3] - T[:3, :3]).max()) for p, (_, T) in zip(poses, raw)), default=0.0)
     logger.info("%d ground-truth poses, rotations off by up to %.2g and projected to SO(3)", len(poses), off)
     return poses
+
+
+def _sixteen(where: str, text: str) -> tuple[str, np.ndarray]:
+    try:
+        numbers = np.array(text.split(), dtype=np.float64)
+    except ValueError as error:
+        raise PoseFault(f"{where}: a pose holds something that is not a number: {error}") from error
+    if numbers.size != 16:
+        raise PoseFault(f"{where}: a pose needs 16 numbers, got {numbers.size}")
+    return where, numbers.reshape(4, 4)
 
 
 def known_trajectory(

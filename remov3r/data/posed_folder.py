@@ -12,6 +12,7 @@ from pathlib import Path
 
 from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for
+from remov3r.data.faults import MissingFile
 from remov3r.data.images import image_files, read_depth_m, read_rgb
 from remov3r.data.pose_files import known_trajectory, parse_poses, read_lines
 from remov3r.data.sequence import SourceOptions
@@ -49,6 +50,10 @@ class PosedFolder:
         """Read the frames one after the other."""
         return map(self._read, indices)
 
+    def poses(self) -> dict[int, Pose | None]:
+        """Return the pose of each frame; None for all where there are none."""
+        return dict.fromkeys(range(len(self))) | dict(enumerate(self._T_world_cam or ()))
+
     def reference(self) -> Trajectory | None:
         """Return poses.txt as a trajectory."""
         if self._T_world_cam is None:
@@ -67,7 +72,7 @@ class PosedFolder:
             return None
         lines = read_lines(file)
         if len(lines) != len(self):
-            raise DataError(f"{file}: {len(lines)} poses for {len(self)} images")
+            raise MissingFile(f"{file}: {len(lines)} poses for {len(self)} images")
         return parse_poses((f"{file}, line {number}", line) for number, line in lines)
 
     def _times(self, fps: float) -> list[float]:

@@ -16,17 +16,19 @@ class DepthRegistration:
         source: the camera that measured, without distortion.
         target: the camera whose pixels are wanted, without distortion.
         T_target_source: pose of the source in the target's frame, metres.
+    Attributes:
+        target: as given.
     """
 
     def __init__(self, source: Camera, target: Camera, T_target_source: Float[np.ndarray, "4 4"]) -> None:
-        self._target = target
+        self.target = target
         rays = pixel_rays(source).reshape(-1, 3) @ T_target_source[:3, :3].T
         self._rays = np.ascontiguousarray(rays.T, dtype=np.float32)
         self._t = T_target_source[:3, 3].astype(np.float32)
 
     def __call__(self, depth_m: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h2 w2"]:
         """Return z-depth in the target camera, 0 = missing; of several points the nearest stays."""
-        camera = self._target
+        camera = self.target
         valid = np.flatnonzero(depth_m > 0)
         depth = depth_m.reshape(-1)[valid].astype(np.float32)
         x, y, z = (self._rays[i, valid] * depth + self._t[i] for i in range(3))

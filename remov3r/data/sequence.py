@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from remov3r.camera import Camera
-from remov3r.types import Frame, Trajectory
+from remov3r.types import Frame, Pose, Trajectory
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class StoredSequence(Protocol):
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Read the frames of increasing indices one after the other. Raises DataError naming the file."""
+        ...
+
+    def poses(self) -> dict[int, Pose | None]:
+        """Return the pose of each frame that can be read, by index, None where unknown; decodes no image."""
         ...
 
     def reference(self) -> Trajectory | None:

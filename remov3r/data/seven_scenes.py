@@ -17,6 +17,7 @@ import numpy as np
 
 from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for, fit_to_image
+from remov3r.data.faults import MissingFile
 from remov3r.data.images import read_depth_m, read_rgb
 from remov3r.data.pose_files import known_trajectory, parse_poses, read_lines
 from remov3r.data.registration import DepthRegistration
@@ -68,6 +69,10 @@ class SevenScenesSequence:
         """Read the frames one after the other."""
         return map(self._read, indices)
 
+    def poses(self) -> dict[int, Pose | None]:
+        """Return the pose of each frame; None for all where there are none."""
+        return dict.fromkeys(range(len(self))) | dict(enumerate(self._T_world_cam or ()))
+
     def reference(self) -> Trajectory | None:
         """Return the ground truth: of the colour camera with the sensor, else as published."""
         if self._T_world_cam is None:
@@ -87,7 +92,7 @@ class SevenScenesSequence:
             return None
         absent = next((file for file in files if not file.exists()), None)
         if absent is not None:
-            raise DataError(f"{absent}: no such file, though other frames have poses")
+            raise MissingFile(f"{absent}: no such file, though other frames have poses")
         texts = ((str(file), " ".join(line for _, line in read_lines(file))) for file in files)
         T_world_depth = parse_poses(texts)
         return [T @ inverse(T_COLOR_DEPTH) for T in T_world_depth] if self._sensor else T_world_depth

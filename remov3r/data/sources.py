@@ -8,12 +8,16 @@ from pathlib import Path
 from remov3r.data.folder import ImageFolder
 from remov3r.data.images import image_files
 from remov3r.data.posed_folder import PosedFolder
+from remov3r.data.replica import ReplicaSequence
+from remov3r.data.replica import color_files as replica_files
+from remov3r.data.scannet import ScanNetSequence
 from remov3r.data.sequence import SourceOptions, StoredSequence
 from remov3r.data.seven_scenes import SevenScenesSequence, sequence_folders
 from remov3r.data.stream import StreamedSource
 from remov3r.data.tum import TumSequence
 from remov3r.data.tum_trajectory import read_tum
 from remov3r.data.video import VIDEO_SUFFIXES, VideoFile
+from remov3r.data.vkitti2 import VirtualKitti2Sequence
 from remov3r.errors import ConfigError, DataError
 from remov3r.types import Trajectory
 
@@ -23,7 +27,12 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], StoredSequence]] = {
     "7scenes": SevenScenesSequence,
     "tum": TumSequence,
     "posed": PosedFolder,
+    "scannet": ScanNetSequence,
+    "replica": ReplicaSequence,
+    "vkitti2": VirtualKitti2Sequence,
 }
+# Layouts with depth, which also bring their camera along (but TUM for folders without freiburgN in the name).
+DEPTH_SETS = ("7scenes", "tum", "posed", "scannet", "replica", "vkitti2")
 
 
 def open_source(
@@ -73,8 +82,9 @@ def read_reference(path: str | Path, dataset: str = "auto", sensor: bool = False
     if path.suffix in (".tum", ".txt"):
         return read_tum(path)
     # A camera is not needed for poses, so any will do where the input does not bring one.
-    known_layout = (detect_dataset(path) if dataset == "auto" else dataset) in ("7scenes", "posed")
-    options = SourceOptions(None if known_layout else "1,1,0,0", sensor)
+    kind = detect_dataset(path) if dataset == "auto" else dataset
+    brings_camera = kind in DEPTH_SETS and kind != "tum"
+    options = SourceOptions(None if brings_camera else "1,1,0,0", sensor)
     reference = _open_sequence(path, dataset, options).reference()
     if reference is None:
         raise DataError(
@@ -97,17 +107,24 @@ def detect_dataset(path: Path) -> str:
         raise DataError(
             f"{path}: not a video by its name ({', '.join(sorted(VIDEO_SUFFIXES))}); see --dataset"
         )
-    if sequence_folders(path):
-        return "7scenes"
-    if (path / "rgb.txt").exists():
-        return "tum"
-    if (path / "rgb").is_dir() and (path / "intrinsics.txt").exists():
-        return "posed"
-    if image_files(path):
-        return "folder"
-    raise DataError(
-        f"{path}: nothing known here (frame-XXXXXX.color.png, rgb.txt, rgb/ with intrinsics.txt, or images)"
-    )
+    found = next((kind for kind, there in _SIGNS.items() if there(path)), None)
+    if found is None:
+        raise DataError(
+            f"{path}: nothing known here (frame-XXXXXX.color.png, rgb.txt, rgb/ with intrinsics.txt, "
+            f"color/ with pose/, results/ with traj.txt, frames/rgb/Camera_0, or images)"
+        )
+    return found
+
+
+_SIGNS: dict[str, Callable[[Path], bool]] = {
+    "7scenes": lambda path: bool(sequence_folders(path)),
+    "tum": lambda path: (path / "rgb.txt").exists(),
+    "posed": lambda path: (path / "rgb").is_dir() and (path / "intrinsics.txt").exists(),
+    "scannet": lambda path: (path / "color").is_dir() and (path / "pose").is_dir(),
+    "replica": lambda path: (path / "traj.txt").exists() and bool(replica_files(path)),
+    "vkitti2": lambda path: (path / "frames" / "rgb" / "Camera_0").is_dir(),
+    "folder": lambda path: bool(image_files(path)),
+}
 
 
 def _open_sequence(path: Path, dataset: str, options: SourceOptions) -> StoredSequence:

@@ -14,7 +14,7 @@ import numpy as np
 from remov3r.camera import Camera
 from remov3r.data.sequence import StoredSequence
 from remov3r.errors import DataError
-from remov3r.types import Frame, Trajectory
+from remov3r.types import Frame, Pose, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,11 @@ class StreamedSource:
         if indices and indices[-1] >= count:
             raise DataError(f"{self.name}: holds {count} frames, there is no frame {indices[-1]}")
         return _read_ahead(map(self._checked, self._sequence.frames(indices)), self._ahead)
+
+    def poses(self) -> dict[int, Pose | None]:
+        """Return the pose of each of the frames, by index, None where unknown; decodes no image."""
+        poses = self._sequence.poses()
+        return {i: poses[i] for i in self._indices if i in poses}
 
     def reference(self) -> Trajectory | None:
         """Return the ground-truth trajectory of the whole sequence, or None where there is none."""

@@ -14,7 +14,7 @@ from remov3r.data.pose_files import read_lines
 from remov3r.data.sequence import SourceOptions
 from remov3r.data.tum_trajectory import read_tum
 from remov3r.errors import DataError
-from remov3r.types import Frame, Trajectory
+from remov3r.types import Frame, Pose, Trajectory
 
 TOLERANCE_S = 0.02
 UNITS_PER_M = 5000.0
@@ -67,6 +67,11 @@ class TumSequence:
         depth_files = self._depth_files
         return (self._read(i) for i in indices if depth_files is None or depth_files[i] is not None)
 
+    def poses(self) -> dict[int, Pose | None]:
+        """Return the pose nearest to each image; with the sensor, images without depth are left out."""
+        files = self._depth_files
+        return {i: self._pose(i) for i in range(len(self)) if files is None or files[i] is not None}
+
     def reference(self) -> Trajectory | None:
         """Return groundtruth.txt at its own rate."""
         return self._truth
@@ -74,10 +79,13 @@ class TumSequence:
     def _read(self, index: int) -> Frame:
         depth_file = None if self._depth_files is None else self._depth_files[index]
         depth = None if depth_file is None else read_depth_m(depth_file, UNITS_PER_M)
-        known = self._truth is not None and self._truth_row[index] >= 0
-        pose = self._truth.T_world_cam[self._truth_row[index]] if self._truth is not None and known else None
         rgb = read_rgb(self._files[index])
-        return Frame(index, float(self._times[index]), rgb, self.camera, depth, pose)
+        return Frame(index, float(self._times[index]), rgb, self.camera, depth, self._pose(index))
+
+    def _pose(self, index: int) -> Pose | None:
+        if self._truth is None or self._truth_row[index] < 0:
+            return None
+        return self._truth.T_world_cam[self._truth_row[index]]
 
 
 def nearest_in_time(times_s: np.ndarray, candidates_s: np.ndarray, tolerance_s: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from remov3r.data.calibration import camera_for, sidecar_camera
 from remov3r.data.sequence import SourceOptions
 from remov3r.data.tum_trajectory import read_tum
 from remov3r.errors import DataError
-from remov3r.types import Frame, Trajectory
+from remov3r.types import Frame, Pose, Trajectory
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm"})
 # Containers estimate their number of frames; a file that ends before this share of it is taken for damaged.
@@ -72,6 +72,10 @@ class VideoFile:
                 yield Frame(index, timestamp_s, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), self.camera)
         finally:
             capture.release()
+
+    def poses(self) -> dict[int, Pose | None]:
+        """Return no pose for any frame."""
+        return dict.fromkeys(range(len(self)))
 
     def reference(self) -> Trajectory | None:
         """Return the trajectory that stands beside the video as NAME.tum."""

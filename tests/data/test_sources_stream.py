@@ -13,7 +13,7 @@ from remov3r.camera import Camera
 from remov3r.data.sources import open_source
 from remov3r.data.stream import StreamedSource
 from remov3r.errors import ConfigError, DataError
-from remov3r.types import Frame, Trajectory
+from remov3r.types import Frame, Pose, Trajectory
 from tests.data.helpers import HEIGHT, WIDTH, image, plane_frames, write_folder, write_rgb, write_seven_scenes
 
 
@@ -36,6 +36,9 @@ class Recorded:
             self.read.append(i)
             self.threads.add(threading.get_ident())
             yield self._frames[i]
+
+    def poses(self) -> dict[int, Pose | None]:
+        return {i: frame.T_world_cam for i, frame in enumerate(self._frames)}
 
     def reference(self) -> Trajectory | None:
         return None
