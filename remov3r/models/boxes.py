@@ -8,7 +8,9 @@ from pydantic import Discriminator, Tag
 
 from remov3r.config import Config
 from remov3r.errors import ConfigError
+from remov3r.models.depth_anything import DepthAnythingConfig, DepthAnythingPrior
 from remov3r.models.depth_prior import DepthPrior, DepthPriorConfig
+from remov3r.models.dinov2 import Dinov2Encoder, Dinov2EncoderConfig
 from remov3r.models.dpt_heads import LEVELS, DptHeads, DptHeadsConfig
 from remov3r.models.encoder import Encoder, EncoderConfig
 from remov3r.models.fusion import FusionConfig
@@ -27,6 +29,14 @@ def _kind(default: str) -> Discriminator:
     return Discriminator(kind)
 
 
+AnyEncoder = Annotated[
+    Annotated[EncoderConfig, Tag("efficientnet_lite0")] | Annotated[Dinov2EncoderConfig, Tag("dinov2")],
+    _kind("efficientnet_lite0"),
+]
+AnyPrior = Annotated[
+    Annotated[DepthPriorConfig, Tag("light")] | Annotated[DepthAnythingConfig, Tag("depth_anything")],
+    _kind("light"),
+]
 AnyHeads = Annotated[
     Annotated[HeadsConfig, Tag("light")] | Annotated[DptHeadsConfig, Tag("dpt")], _kind("light")
 ]
@@ -39,8 +49,8 @@ class NetworkConfig(Config):
         scale_shift: correct the depth prior by one scale and one shift per image.
     """
 
-    encoder: EncoderConfig = EncoderConfig()
-    depth_prior: DepthPriorConfig = DepthPriorConfig()
+    encoder: AnyEncoder = EncoderConfig()
+    depth_prior: AnyPrior = DepthPriorConfig()
     scale_shift: bool = False
     pointmap_encoder: PointmapEncoderConfig = PointmapEncoderConfig()
     fusion: FusionConfig = FusionConfig()
@@ -50,13 +60,17 @@ class NetworkConfig(Config):
     global_state: GlobalStateConfig = GlobalStateConfig()
 
 
-def build_encoder(config: EncoderConfig) -> Encoder:
+def build_encoder(config: EncoderConfig | Dinov2EncoderConfig) -> Encoder | Dinov2Encoder:
     """Build the visual encoder, with random weights."""
-    return Encoder(config)
+    return Dinov2Encoder(config) if isinstance(config, Dinov2EncoderConfig) else Encoder(config)
 
 
-def build_prior(config: DepthPriorConfig, channels: tuple[int, ...]) -> DepthPrior:
+def build_prior(
+    config: DepthPriorConfig | DepthAnythingConfig, channels: tuple[int, ...]
+) -> DepthPrior | DepthAnythingPrior:
     """Build the depth prior for an encoder of such channels, with random weights."""
+    if isinstance(config, DepthAnythingConfig):
+        return DepthAnythingPrior(config)
     _needs_four_maps(config.kind, channels)
     return DepthPrior(config, channels)
 

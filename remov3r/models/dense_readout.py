@@ -67,7 +67,7 @@ class MatchingBlock(nn.Module):
         self.mlp = Mlp(dim, config.mlp_ratio * dim)
 
     def _split(self, x_BND: Tensor) -> Tensor:
-        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
 
     def forward(
         self, x_BND: Tensor, place_BN3: Tensor, key_BMD: Tensor, key_place_BM3: Tensor

@@ -60,7 +60,7 @@ class DptHeads(nn.Module):
         """
         x_BChw: Tensor | None = None
         for i in reversed(range(LEVELS)):  # the last block's tokens are the coarsest map
-            tokens_BDhw = scf[i].transpose(1, 2).unflatten(-1, grid)
+            tokens_BDhw = scf[i].transpose(1, 2).unflatten(-1, grid)  # type: ignore[no-untyped-call]
             size = tuple(max(int(n * RELATIVE_SIZES[i]), 1) for n in grid)
             level = _resized(self.reassemble[i](tokens_BDhw), size)
             x_BChw = self.refine[i](level if x_BChw is None else level + _resized(x_BChw, size))

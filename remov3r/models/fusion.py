@@ -15,7 +15,6 @@ from remov3r.models.attention import Attention, Mlp
 from remov3r.models.features import VisualFeatures
 from remov3r.models.rays import ray_code, ray_map
 
-
 COARSEST_FINE = 14  # input pixels: maps finer than this have too many cells to be attended to
 
 

@@ -70,7 +70,7 @@ class DenseHeads(nn.Module):
             grid: height and width of the token grid.
         """
         s4, s8, s16, _ = features.maps
-        scf_BDhw = scf[-1].transpose(1, 2).unflatten(-1, grid).to(s16.dtype)
+        scf_BDhw = scf[-1].transpose(1, 2).unflatten(-1, grid).to(s16.dtype)  # type: ignore[no-untyped-call]
         x = self.reassemble(torch.cat([scf_BDhw, s16], 1))
         x = self.up8(x, s8)
         prior_B4hw = F.pixel_unshuffle(log_prior_Bhw[:, None].detach(), 2).to(s4.dtype)

@@ -171,7 +171,7 @@ class Remov3rNetwork(nn.Module):
             keyframe_index_BT = select_keyframes(embedding_BTD, self.config.keyframes)
         else:
             keyframe_index_BT = checked_keyframes(keyframe_index_BT, self.config.keyframes)
-        of_clips = FrameTokens(*(x.unflatten(0, (B, T)) for x in (tokens.scf_BNC, tokens.place_BN3)))
+        of_clips = FrameTokens(*(x.unflatten(0, (B, T)) for x in (tokens.scf_BNC, tokens.place_BN3)))  # type: ignore[no-untyped-call]
         local = self.local_state(embedding_BTD, keyframe_index_BT, of_clips)
         return ClipOutput(
             prior_depth_m=dense.prior_depth_m.view(B, T, *size),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from remov3r.errors import ShapeError
+from remov3r.models.boxes import NetworkConfig
 from remov3r.models.network import ClipOutput, Remov3rNetwork
-from tests.models.tiny import clip, tiny_config, tiny_network
+from tests.models.tiny import clip, switched_on, tiny_config, tiny_network, transformer_config
 
 POSES = ("pose_embedding", "T_key_cam", "T_world_key")
 DENSE = ("prior_depth_m", "depth_m", "depth_confidence", "points_cam", "points_confidence")
@@ -133,12 +136,18 @@ def test_clips_of_a_batch_are_independent(network: Remov3rNetwork) -> None:
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_gradient_reaches_every_trained_parameter(bfloat16: bool) -> None:
-    network = tiny_network().train()
-    rgb, K = clip(1, 4)
+@pytest.mark.parametrize("boxes", [tiny_config, transformer_config])
+def test_gradient_reaches_every_trained_parameter(boxes: Callable[[], NetworkConfig], bfloat16: bool) -> None:
+    config = switched_on(boxes())
+    network = tiny_network(config).train()
+    assert network.scale_shift is not None
+    torch.nn.init.normal_(network.scale_shift.mlp[2].weight, std=0.1)  # type: ignore[arg-type]
+    rgb, K = clip(1, 4, network.size_multiple * 2, network.size_multiple * 2)
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         out = network(rgb, K, torch.tensor([[0, 0, 2, 2]]))
+    assert out.local_cholesky is not None
     loss = torch.stack([getattr(out, name).square().mean() for name in POSES + DENSE]).sum()
+    loss = loss + out.local_cholesky[0, [1, 3]].square().mean()
     torch.autograd.backward(loss)
     dead = [
         name
@@ -148,7 +157,7 @@ def test_gradient_reaches_every_trained_parameter(bfloat16: bool) -> None:
     assert dead == []
     frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
     assert frozen
-    assert all(
+    assert config.encoder.kind == "dinov2" or all(
         name.startswith(("encoder.stem", *(f"encoder.stages.{i}." for i in range(3)))) for name in frozen
     )
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from remov3r.errors import TrackingError
+from remov3r.models.boxes import NetworkConfig
+from remov3r.models.keyframes import KeyframeConfig
 from remov3r.models.network import Remov3rNetwork
 from remov3r.models.streaming import StreamEstimate, StreamingNetwork
-from tests.models.tiny import clip, tiny_config, tiny_network
+from tests.models.tiny import clip, switched_on, tiny_config, tiny_network, transformer_config
 
 FRAMES = 14
 
 
 def stream(network: Remov3rNetwork, promoted: set[int]) -> list[StreamEstimate]:
-    rgb, K = clip(1, FRAMES, 32, 32)
+    rgb, K = clip(1, FRAMES, network.size_multiple, network.size_multiple)
     streaming, estimates = StreamingNetwork(network), []
     for t in range(FRAMES):
         estimate = streaming.push(streaming.encode(rgb[0, t], K[0, t]))
@@ -20,25 +24,36 @@ def stream(network: Remov3rNetwork, promoted: set[int]) -> list[StreamEstimate]:
     return estimates
 
 
-def mean_divergence() -> float:
+def mean_divergence(network: Remov3rNetwork) -> float:
     """A threshold at which about half of the clip's frames become keyframes."""
-    network = tiny_network()
     with torch.no_grad():
-        e = network(*clip(1, FRAMES, 32, 32)).pose_embedding[0]
-    return float((1 - torch.cosine_similarity(e[1:], e[:-1], dim=-1)).median())
+        e = network(*clip(1, FRAMES, network.size_multiple, network.size_multiple)).pose_embedding[0]
+    return 1.003 * float((1 - torch.cosine_similarity(e[1:], e[:-1], dim=-1)).median())  # no tie
 
 
+@pytest.mark.parametrize("boxes", [tiny_config, transformer_config])
 @pytest.mark.parametrize(
-    ("by_rule", "promoted"),
-    [(False, set()), (True, set()), (False, {2, 3, 9}), (True, {1, 2, 8, 12})],
+    ("by_rule", "promoted", "switches"),
+    [
+        (False, set(), False),
+        (True, set(), True),
+        (False, {2, 3, 9}, True),
+        (True, {1, 2, 8, 12}, False),
+    ],
 )
-def test_streaming_equals_batch_for_every_prefix(by_rule: bool, promoted: set[int]) -> None:
-    config = tiny_config(threshold=mean_divergence() if by_rule else 2.1, max_window=4, max_keyframes=3)
+def test_streaming_equals_batch_for_every_prefix(
+    boxes: Callable[..., NetworkConfig], by_rule: bool, promoted: set[int], switches: bool
+) -> None:
+    config = boxes(max_window=4, max_keyframes=3)
+    config = switched_on(config) if switches else config
+    if by_rule:
+        rule = KeyframeConfig(threshold=mean_divergence(tiny_network(config)), max_window=4)
+        config = config.model_copy(update={"keyframes": rule})
     network = tiny_network(config)
     estimates = stream(network, promoted)
     keys = torch.tensor([[e.keyframe for e in estimates]])
     assert len({e.keyframe for e in estimates}) > 3  # more keyframes than the global cache holds
-    rgb, K = clip(1, FRAMES, 32, 32)
+    rgb, K = clip(1, FRAMES, network.size_multiple, network.size_multiple)
     for prefix in range(1, FRAMES + 1):
         # A forced keyframe changes only the frames after it, so the batch needs to be told where they are.
         given = keys[:, :prefix] if promoted else None
@@ -49,6 +64,10 @@ def test_streaming_equals_batch_for_every_prefix(by_rule: bool, promoted: set[in
         torch.testing.assert_close(last.pose_embedding, out.pose_embedding[0, t], atol=1e-4, rtol=0)
         torch.testing.assert_close(last.T_key_cam, out.T_key_cam[0, t], atol=1e-4, rtol=0)
         torch.testing.assert_close(last.T_world_key, out.T_world_key[0, t], atol=1e-4, rtol=0)
+        if last.local_cholesky is not None:
+            assert out.local_cholesky is not None
+            torch.testing.assert_close(last.local_cholesky, out.local_cholesky[0, t], atol=1e-4, rtol=0)
+        assert (last.local_cholesky is not None) == (switches and last.keyframe != t)
         assert (last.dense is not None) == (last.keyframe == t)
         if last.dense is not None:
             torch.testing.assert_close(last.dense.depth_m[0], out.depth_m[0, t], atol=1e-4, rtol=1e-4)

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from remov3r.models.boxes import NetworkConfig
+from remov3r.models.dense_readout import DenseReadoutConfig
+from remov3r.models.depth_anything import DepthAnythingConfig
 from remov3r.models.depth_prior import DepthPriorConfig
+from remov3r.models.dinov2 import Dinov2EncoderConfig
+from remov3r.models.dpt_heads import DptHeadsConfig
 from remov3r.models.encoder import EncoderConfig
 from remov3r.models.fusion import FusionConfig
 from remov3r.models.global_state import GlobalStateConfig
@@ -28,6 +32,28 @@ def tiny_config(threshold: float = 2.1, max_window: int = 4, max_keyframes: int 
         keyframes=KeyframeConfig(threshold=threshold, max_window=max_window),
         local_state=LocalStateConfig(heads=2, hidden=32),
         global_state=GlobalStateConfig(heads=2, hidden=32, max_keyframes=max_keyframes),
+    )
+
+
+def switched_on(config: NetworkConfig) -> NetworkConfig:
+    """The same network with everything beyond the paper switched on."""
+    dense = DenseReadoutConfig(dim=16, depth=2, heads=2)
+    local = config.local_state.model_copy(update={"dense": dense, "covariance": True})
+    return config.model_copy(update={"local_state": local, "scale_shift": True})
+
+
+def transformer_config(threshold: float = 2.1, max_window: int = 4, max_keyframes: int = 3) -> NetworkConfig:
+    """The boxes of the small and the paper network, a few channels wide."""
+    return tiny_config(threshold, max_window, max_keyframes).model_copy(
+        update={
+            "encoder": Dinov2EncoderConfig(size="tiny"),
+            "depth_prior": DepthAnythingConfig(size="tiny"),
+            "pointmap_encoder": PointmapEncoderConfig(
+                patch=14, dim=16, depth=2, heads=2, position="rope", trainable_blocks=1
+            ),
+            "fusion": FusionConfig(dim=24, depth=4, heads=2),
+            "heads": DptHeadsConfig(channels=8),
+        }
     )
 
 
