@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(demo)
     demo.set_defaults(module="demo")
     doctor = commands.add_parser("doctor", help="check this installation and say what to do about problems")
+    doctor.add_argument("--weights-dir", metavar="DIR", help="where to look for published weights (hub cache)")
     doctor.set_defaults(module="doctor")
     config = commands.add_parser("config", help="print the resolved configuration as TOML")
     _add_config(config)

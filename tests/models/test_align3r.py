@@ -154,7 +154,8 @@ def test_trained_readout_is_kept(tmp_path: Path) -> None:
     nn.init.constant_(encoder.norm.weight, 2.0)
     load_align3r(encoder, write(tmp_path / "model.safetensors", tiny()))
     assert bool((encoder.norm.weight == 2).all())
-    torch.testing.assert_close(encoder.blocks[1].attention.out.bias, tiny()["dec_blocks_pc.1.attn.proj.bias"])
+    loaded = encoder.state_dict()["blocks.1.attention.out.bias"]
+    torch.testing.assert_close(loaded, tiny()["dec_blocks_pc.1.attn.proj.bias"])
 
 
 def test_every_kind_of_misfit_is_named(tmp_path: Path) -> None:
@@ -194,7 +195,8 @@ def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=name):
         read_align3r(path)
     if path.suffix == ".pth":
-        for content in ({"weights": {}}, [1, 2], {"model": None}):
+        others: tuple[object, ...] = ({"weights": {}}, [1, 2], {"model": None})
+        for content in others:
             torch.save(content, path)
             with pytest.raises(DataError, match="not a checkpoint of Align3R"):
                 read_align3r(path)
