@@ -8,12 +8,14 @@ however many shards there are, and any clip can be drawn at any time.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
@@ -140,50 +142,26 @@ class ShardSet:
     def __len__(self) -> int:
         return len(self._clips)
 
-    def clip(self, index: int) -> Clips:
-        """Read one clip into memory (c = 1)."""
-        name, i = self._clips[index]
-        shard = self._shards[name]
-        return Clips(*(np.array(getattr(shard, field)[i : i + 1]) for field in _FIELDS))
-
-
-class ShardMixer:
-    """Draws clips from several folders in given proportions.
-
-    What is drawn depends on the seed, the step and the files alone, so (seed, step) is its whole state.
-    """
-
-    def __init__(self, root: Path, weights: Mapping[str, float], seed: int) -> None:
-        """Open the folders root/NAME.
+    def clip(self, index: int, frames: int | None = None, rng: np.random.Generator | None = None) -> Clips:
+        """Read one clip into memory (c = 1): a random stretch of `frames` of it, or all of it.
 
         Raises:
-            DataError: none of them holds a readable shard.
+            DataError: the clip is too short.
         """
-        self._sets = {name: ShardSet(root / name) for name, weight in weights.items() if weight > 0}
-        self._weights = weights
-        self._seed = seed
-        if not any(len(s) for s in self._sets.values()):
-            raise DataError(
-                f"no training shards in {root}/{{{','.join(self._sets)}}}: render or pack some first"
-            )
+        name, i = self._clips[index]
+        shard = self._shards[name]
+        start, count = 0, shard.frames
+        if frames is not None and rng is not None:
+            if shard.frames < frames:
+                raise DataError(
+                    f"shard {name}: clips of {frames} frames wanted, its clips have {shard.frames}"
+                )
+            start, count = int(rng.integers(shard.frames - frames + 1)), frames
+        part = (slice(i, i + 1), slice(start, start + count))
+        return Clips(*(np.array(getattr(shard, field)[part]) for field in _FIELDS))
 
-    def rescan(self) -> None:
-        """Take in the shards that were added since."""
-        for shards in self._sets.values():
-            shards.rescan()
 
-    def sizes(self) -> dict[str, int]:
-        """Clips at hand by set."""
-        return {name: len(shards) for name, shards in self._sets.items()}
-
-    def generator(self, step: int) -> np.random.Generator:
-        """Return the random generator of a step."""
-        return np.random.default_rng([self._seed, step])
-
-    def draw(self, rng: np.random.Generator, count: int) -> Sequence[Clips]:
-        """Draw clips; sets without shards so far give their share to the others."""
-        names = [name for name, shards in self._sets.items() if len(shards)]
-        share = np.array([self._weights[name] for name in names])
-        picks = rng.choice(len(names), size=count, p=share / share.sum())
-        sets = [self._sets[names[i]] for i in picks]
-        return [s.clip(int(rng.integers(len(s)))) for s in sets]
+def __getattr__(name: str) -> Any:  # until batches.py imports it from where it is
+    if name == "ShardMixer":
+        return importlib.import_module("remov3r.training.mixer").ShardMixer
+    raise AttributeError(name)

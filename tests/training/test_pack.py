@@ -1,87 +1,134 @@
-"""Packing: pixels, depth and intrinsics land where they should; bad folders are named."""
+"""Packed sequences hold what the data set holds; they are read in any order, by others too; damage is named."""
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+import webdataset
 
 from remov3r.errors import DataError
-from remov3r.training.pack import Packing, main, pack_folder, read_folder
-from remov3r.training.shards import open_shard
+from remov3r.training.clip_sets import ClipSource, ClipSourceConfig, open_clip_dataset, open_clip_set
+from remov3r.training.framing import Framing
+from remov3r.training.mixer import ShardMixer
+from remov3r.training.pack import PackOptions, pack
+from remov3r.training.tar_shards import PackedSequence, index_path, open_index, scan_tar
+from tests.data.layouts import pose_of, room_frames, write_posed, write_scannet, write_vkitti2
 
-WIDTH, HEIGHT = 60, 40
-
-
-def make_folder(folder: Path, count: int = 5, poses: bool = True) -> Path:
-    """Frames 60×40 whose depth encodes row and column, and whose colour encodes the frame."""
-    (folder / "rgb").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    v, u = np.mgrid[:HEIGHT, :WIDTH]
-    depth = (1000 + 100 * v + u).astype(np.uint16)
-    depth[0, :] = 65535
-    for i in range(count):
-        rgb = np.full((HEIGHT, WIDTH, 3), (10 * i, 100, 200), np.uint8)
-        cv2.imwrite(str(folder / "rgb" / f"{i:06d}.png"), rgb[..., ::-1])
-        cv2.imwrite(str(folder / "depth" / f"{i:06d}.png"), depth)
-    (folder / "intrinsics.txt").write_text(f"# fx fy cx cy width height\n50 50 29.5 19.5 {WIDTH} {HEIGHT}\n")
-    if poses:
-        T = np.tile(np.eye(4), (count, 1, 1))
-        T[:, 0, 3] = np.arange(count)
-        np.savetxt(folder / "poses.txt", T.reshape(count, 16))
-    return folder
+SMALL = Framing(40, 30)
+FRAMES = room_frames(12)
 
 
-def test_clips_hold_the_right_frames_and_geometry(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "room")
-    paths = pack_folder(folder, tmp_path / "out", Packing(24, 18, frames=2, stride=2, step=1))
-    assert [p.name for p in paths] == ["room-00000.npz"]
-    clips = open_shard(paths[0])
-    assert clips.rgb.shape == (3, 2, 18, 24, 3)
-    assert clips.rgb[1, :, 9, 9].tolist() == [[10, 100, 200], [30, 100, 200]]
-    assert clips.T_world_cam[1, :, 0, 3].tolist() == [1, 3]
-    # 4:3 out of 60×40 is 53×40; the principal point stays in the middle of the image
-    assert clips.K[0, 0, 0, 2] == pytest.approx(11.5, abs=0.3)
-    assert clips.K[0, 0, 0, 0] == pytest.approx(50 * 24 / 53)
-    assert clips.K[0, 0, 1, 1] == pytest.approx(50 * 18 / 40)
-    depth = clips.depth_mm[0, 0].astype(int)
-    assert depth.shape == (9, 12)
-    rows, columns = (depth - 1000) // 100, (depth - 1000) % 100
-    wanted = (np.arange(9) + 0.5) * 40 / 9 - 0.5
-    assert np.abs(rows[:, 5] - wanted).max() <= 0.5
-    assert np.abs(columns[5] - (3 + (np.arange(12) + 0.5) * 53 / 12 - 0.5)).max() <= 0.5
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    write_scannet(tmp_path / "scans" / "scene0001_00", FRAMES, lost=(5,))
+    write_scannet(tmp_path / "scans" / "scene0001_01", FRAMES[:4])
+    return tmp_path / "scans"
 
 
-def test_far_and_marked_depth_is_missing(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "room", count=1)
-    shard = open_shard(pack_folder(folder, tmp_path / "out", Packing(60, 40, max_depth_m=3.0))[0])
-    assert int(shard.depth_mm.max()) < 3000
-    assert (shard.depth_mm[0, 0, 0] == 0).all()
+@pytest.mark.parametrize("image", ["png", "jpg"])
+def test_packed_and_unpacked_clips_are_the_same(tmp_path: Path, scans: Path, image: str) -> None:
+    assert pack([scans], tmp_path / "out", PackOptions(SMALL, image=image)) == 2  # type: ignore[arg-type]
+    packed = open_clip_dataset(ClipSourceConfig(path=tmp_path / "out", stride=(1, 2)))
+    raw = open_clip_dataset(ClipSourceConfig(path=scans, stride=(1, 2), width=40, height=30))
+    assert len(packed) == len(raw) == 16
+    for index in range(16):
+        for frames in (1, 4):
+            a, b = (d.clip(index, frames, np.random.default_rng(index)) for d in (packed, raw))
+            for name in ("depth_mm", "K", "T_world_cam"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+            off = np.abs(a.rgb.astype(int) - b.rgb)
+            assert off.max() == 0 if image == "png" else 0 < off.mean() < 4
 
 
-def test_single_frames_without_poses(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "stills", poses=False)
-    assert main([str(folder), "--out", str(tmp_path / "out"), "--size", "48x32"]) == 0
-    shard = open_shard(tmp_path / "out" / "stills-00000.npz")
-    assert len(shard) == 5
-    assert np.isnan(shard.T_world_cam).all()
+def test_split_applies_to_packed_sets(tmp_path: Path, scans: Path) -> None:
+    write_scannet(scans / "scene0002_00", FRAMES[:3])
+    pack([scans], tmp_path / "out", PackOptions(SMALL))
+    for split in ("scenes", "frames"):
+        for part in ("train", "test"):
+            config = {"part": part, "split": split}
+            raw = open_clip_dataset(ClipSourceConfig.model_validate({"path": scans, **config}))
+            packed = open_clip_dataset(ClipSourceConfig.model_validate({"path": tmp_path / "out", **config}))
+            assert len(raw) == len(packed) > 0
 
 
-def test_bad_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no images"):
-        read_folder(tmp_path)
-    folder = make_folder(tmp_path / "room")
-    with pytest.raises(DataError, match="one clip spans 9"):
-        pack_folder(folder, tmp_path / "out", Packing(24, 18, frames=3, stride=4))
-    (folder / "depth" / "000003.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"000003\.png: unreadable"):
-        pack_folder(folder, tmp_path / "out", Packing(24, 18))
-    (folder / "depth" / "000003.png").unlink()
-    with pytest.raises(DataError, match=r"000003\.png: missing"):
-        read_folder(folder)
-    (make_folder(tmp_path / "two") / "poses.txt").write_text("nan " * 16 + "\n")
-    with pytest.raises(DataError, match="for 5 images"):
-        read_folder(tmp_path / "two")
-    assert main([str(tmp_path / "two"), "--out", str(tmp_path / "out")]) == 1
+def test_other_loaders_read_the_samples(tmp_path: Path) -> None:
+    write_vkitti2(tmp_path / "data" / "Scene01" / "clone", FRAMES[:3])
+    pack([tmp_path / "data"], tmp_path / "out", PackOptions(Framing(80, 60), image="png"))
+    samples = list(
+        webdataset.WebDataset(str(tmp_path / "out" / "Scene01_clone.tar"), shardshuffle=False).decode("rgb8")
+    )
+    assert [s["__key__"] for s in samples] == [f"Scene01/clone/{i:06d}" for i in range(3)]
+    assert samples[1]["png"].shape == (60, 80, 3)
+    np.testing.assert_allclose(samples[1]["json"]["T_world_cam"], pose_of(FRAMES[1]), atol=1e-8)
+    assert samples[1]["json"]["scene"] == "Scene01"
+
+
+def test_index_is_as_good_as_a_scan_and_not_needed(tmp_path: Path, scans: Path) -> None:
+    pack([scans], tmp_path / "out", PackOptions(SMALL))
+    tar = tmp_path / "out" / "scene0001_00.tar"
+    written, scanned = open_index(tar), scan_tar(tar)
+    for name, value in vars(written).items():
+        np.testing.assert_array_equal(value, getattr(scanned, name))
+    before = PackedSequence(tar)
+    assert isinstance(before, ClipSource)
+    assert before.posed.tolist() == [i != 5 for i in range(12)]
+    clip = before.read([7, 2])
+    index_path(tar).write_bytes(b"damaged")
+    np.testing.assert_array_equal(PackedSequence(tar).read([7, 2]).rgb, clip.rgb)
+    with pytest.raises(DataError, match=r"scene0001_00\.tar, frame 99"):
+        before.read([99])
+
+
+def test_packing_goes_on_where_it_was_ended(tmp_path: Path, scans: Path) -> None:
+    out, seen = tmp_path / "out", []
+    pack([scans / "scene0001_00"], out, PackOptions(SMALL))
+    time = (out / "scene0001_00.tar").stat().st_mtime_ns
+    done = pack([scans], out, PackOptions(SMALL), lambda name, done, total: seen.append((name, done, total)))
+    assert done == 1
+    assert seen == [("scene0001_01", 2, 2)]
+    assert (out / "scene0001_00.tar").stat().st_mtime_ns == time
+    first = (out / "scene0001_01.tar").read_bytes()
+    (out / "scene0001_01.tar").unlink()
+    pack([scans], out, PackOptions(SMALL))
+    assert (out / "scene0001_01.tar").read_bytes() == first, "the same bytes whenever it is packed"
+
+
+def test_a_failure_leaves_no_half_packed_sequence(tmp_path: Path, scans: Path) -> None:
+    (scans / "scene0001_00" / "depth" / "9.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"depth/9\.png"):
+        pack([scans], tmp_path / "out", PackOptions(SMALL))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [0, 700, 10_000])
+def test_a_shard_cut_short_is_refused_by_name(tmp_path: Path, scans: Path, kept: int) -> None:
+    pack([scans], tmp_path / "out", PackOptions(SMALL))
+    tar = tmp_path / "out" / "scene0001_00.tar"
+    tar.write_bytes(tar.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"scene0001_00\.tar"):
+        open_clip_set(tmp_path / "out")
+
+
+def test_foreign_tar(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    with tarfile.open(tmp_path / "foreign.tar", "w") as archive:
+        archive.add(tmp_path / "a.txt", "a.txt")
+    with pytest.raises(DataError, match=r"foreign\.tar: not a complete shard"):
+        open_clip_set(tmp_path)
+
+
+def test_two_sequences_of_one_name(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_posed(tmp_path / folder / "room", FRAMES[:1])
+    with pytest.raises(DataError, match=r"would all become room\.tar"):
+        pack([tmp_path], tmp_path / "out", PackOptions(SMALL))
+
+
+def test_workers_and_the_mixer(tmp_path: Path, scans: Path) -> None:
+    assert pack([scans], tmp_path / "S" / "scannet", PackOptions(SMALL, workers=2)) == 2
+    mixer = ShardMixer(tmp_path / "S", {"scannet": 1.0}, 0)
+    clips = mixer.draw(mixer.generator(1), 3, 3)
+    assert [c.rgb.shape for c in clips] == [(1, 3, 30, 40, 3)] * 3

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from remov3r.errors import DataError
-from remov3r.training.shards import Clips, ShardMixer, ShardSet, open_shard, write_shard
+from remov3r.training.mixer import ShardMixer
+from remov3r.training.shards import Clips, ShardSet, open_shard, write_shard
 
 
 def clips(count: int, frames: int = 2, value: int = 0) -> Clips:
