@@ -7,6 +7,7 @@ import torch
 
 from remov3r.errors import ShapeError
 from remov3r.models.boxes import NetworkConfig
+from remov3r.models.depth_prior import DepthPriorConfig
 from remov3r.models.network import ClipOutput, Remov3rNetwork
 from tests.models.tiny import clip, switched_on, tiny_config, tiny_network, transformer_config
 
@@ -61,7 +62,7 @@ def test_prior_depth_scales_with_focal_length_at_equal_rays(network: Remov3rNetw
         near, far = (network.depth_prior.metres(log_depth, K[0] * f) for f in (1.0, 2.0))
     torch.testing.assert_close(far, 2 * near)
     canonical = K[0].clone()
-    canonical[:, 0, 0] = network.config.depth_prior.canonical_focal_px
+    canonical[:, 0, 0] = DepthPriorConfig().canonical_focal_px
     torch.testing.assert_close(network.depth_prior.metres(log_depth, canonical), log_depth.exp())
 
 
@@ -70,7 +71,7 @@ def test_untrained_depth_is_about_the_configured_one() -> None:
     network = Remov3rNetwork()
     rgb, K = clip(1, 1)
     K = K.clone()
-    K[..., 0, 0] = network.config.depth_prior.canonical_focal_px
+    K[..., 0, 0] = DepthPriorConfig().canonical_focal_px
     depth_m = run(network, rgb, K).prior_depth_m
     assert 1.0 < depth_m.median() < 4.0
 

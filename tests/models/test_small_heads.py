@@ -39,6 +39,12 @@ def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.rand(batch, 8, 8) + 0.5, torch.randn(batch, 6, 2, 2), torch.full((batch, 2), 0.9)
 
 
+def last_bias(head: ScaleShift) -> torch.Tensor:
+    last = head.mlp[2]
+    assert isinstance(last, torch.nn.Linear)
+    return last.bias
+
+
 def test_scale_shift_starts_as_identity() -> None:
     log_prior, coarse, focal = inputs()
     torch.testing.assert_close(ScaleShift(6)(log_prior, coarse, focal), log_prior)
@@ -49,7 +55,7 @@ def test_scale_and_shift_do_what_they_say(scale: float, shift: float) -> None:
     log_prior, coarse, focal = inputs()
     head = ScaleShift(6)
     with torch.no_grad():
-        head.mlp[2].bias.copy_(torch.tensor([scale, shift]).atanh())  # type: ignore[union-attr]
+        last_bias(head).copy_(torch.tensor([scale, shift]).atanh())
     depth = log_prior.exp()
     expected = (LARGEST_LOG_SCALE * torch.tensor(scale)).exp() * (
         depth + LARGEST_SHIFT * shift * depth.mean((1, 2), keepdim=True)
@@ -62,5 +68,5 @@ def test_depth_stays_positive_under_any_shift() -> None:
     log_prior[:, 0, 0] = -5.0
     head = ScaleShift(6)
     with torch.no_grad():
-        head.mlp[2].bias.copy_(torch.tensor([0.0, -30.0]))  # type: ignore[union-attr]
+        last_bias(head).copy_(torch.tensor([0.0, -30.0]))
     assert head(log_prior, coarse, focal).isfinite().all()
