@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -26,7 +27,9 @@ class WeightsCard(Config):
         version: of these weights, not of the package.
         sha256: of the safetensors file.
         config: of the network; holds the keyframe threshold.
-        sigma_factor: relative standard deviation of depth × confidence, fitted on validation data.
+        sigma_factor: fitted on validation data: the standard deviation of depth is sigma_factor · unit / confidence.
+        sigma_unit: that unit: "pixel" is the pixel's depth, "scene" the mean distance of the frame's points.
+        calibration_error: mean |empirical − nominal| coverage of the intervals that σ promises, there.
         covariance_factor: what the covariance of T_key_cam is multiplied by, fitted on validation data.
         data: what they were trained on, and its terms.
         figures: measured, by name.
@@ -36,6 +39,8 @@ class WeightsCard(Config):
     sha256: str
     config: NetworkConfig
     sigma_factor: float = Field(gt=0)
+    sigma_unit: Literal["pixel", "scene"] = "pixel"
+    calibration_error: float | None = None
     covariance_factor: float = Field(1.0, gt=0)
     data: str = ""
     figures: dict[str, float] = Field(default_factory=dict)
@@ -73,6 +78,9 @@ def save_network(
     *,
     version: str,
     sigma_factor: float,
+    sigma_unit: Literal["pixel", "scene"] = "pixel",
+    calibration_error: float | None = None,
+    covariance_factor: float = 1.0,
     data: str = "",
     figures: dict[str, float] | None = None,
     dtype: torch.dtype = torch.float16,
@@ -81,7 +89,7 @@ def save_network(
 
     Args:
         path: ends in .safetensors; its folder is made.
-        sigma_factor: relative standard deviation of depth = sigma_factor / confidence.
+        sigma_factor, sigma_unit, calibration_error, covariance_factor: see `WeightsCard`.
         dtype: stored precision.
     Raises:
         DataError: a weight is not finite in that precision, or the suffix is another.
@@ -99,6 +107,9 @@ def save_network(
         sha256=hashlib.sha256(content).hexdigest(),
         config=network.config,
         sigma_factor=sigma_factor,
+        sigma_unit=sigma_unit,
+        calibration_error=calibration_error,
+        covariance_factor=covariance_factor,
         data=data,
         figures=figures or {},
     )

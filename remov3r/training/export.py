@@ -52,11 +52,18 @@ def export(
     for name, poses in validation.poses.items():
         figures[f"{name}_local_translation_m"] = poses.translation_m
         figures[f"{name}_local_rotation_deg"] = poses.rotation_deg
+        figures |= {f"{name}_clip_{k}": v for k, v in poses.clip.model_dump().items()}
+    covariance = validation.covariance
+    if covariance is not None:
+        figures["validation_nees"] = covariance.nees
     return save_network(
         network,
         weights,
         version=version,
         sigma_factor=validation.calibration.sigma_factor,
+        sigma_unit=validation.sigma_unit,
+        calibration_error=round(validation.calibration.error, 4),
+        covariance_factor=1.0 if covariance is None else covariance.factor,
         data=data,
         figures={k: round(v, 4) for k, v in figures.items()},
     )

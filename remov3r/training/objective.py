@@ -11,16 +11,22 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from remov3r.errors import ConfigError
 from remov3r.losses import (
     LossConfig,
+    compose,
     confidence_loss,
+    covariance_loss,
+    depth_error,
     gradient_loss,
     log_ratio,
     masked_mean,
+    points_error,
     pose_loss,
-    relative_depth_error,
-    relative_points_error,
     relative_poses,
+    scene_scale,
+    smoothness_loss,
+    tangent_error,
 )
 from remov3r.models.network import ClipOutput, DepthOutput
 from remov3r.training.batches import Batch
@@ -29,25 +35,41 @@ from remov3r.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class LossParts:
-    """Weighted terms; their sum is minimised. Poses are 0 in the depth stage."""
+    """Weighted terms; their sum is minimised. None: not computed (weight 0, or poses in the depth stage)."""
 
-    prior_log: Tensor
-    refined_log: Tensor
-    gradient: Tensor
-    depth_confidence: Tensor
-    points_confidence: Tensor
-    local_rotation: Tensor
-    local_translation: Tensor
-    global_rotation: Tensor
-    global_translation: Tensor
+    prior_log: Tensor | None = None
+    refined_log: Tensor | None = None
+    gradient: Tensor | None = None
+    depth_confidence: Tensor | None = None
+    points_confidence: Tensor | None = None
+    local_rotation: Tensor | None = None
+    local_translation: Tensor | None = None
+    global_rotation: Tensor | None = None
+    global_translation: Tensor | None = None
+    smoothness: Tensor | None = None
+    covariance: Tensor | None = None
+
+    def _computed(self) -> dict[str, Tensor]:
+        terms = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: term for name, term in terms.items() if term is not None}
 
     def total(self) -> Tensor:
-        """Add the terms."""
-        return torch.stack([getattr(self, f.name) for f in fields(self)]).sum()
+        """Add the terms.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        terms = self._computed()
+        if not terms:
+            raise ConfigError(
+                "loss: every weight of this stage is 0; set one of them, such as loss.refined_log"
+            )
+        return torch.stack(list(terms.values())).sum()
 
     def figures(self) -> dict[str, float]:
-        """Return the terms as numbers, for logs."""
-        return {f.name: float(getattr(self, f.name).detach()) for f in fields(self)}
+        """Return every term as a number, 0 where it is not computed, for logs."""
+        terms = self._computed()
+        return {f.name: float(terms[f.name].detach()) if f.name in terms else 0.0 for f in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -95,60 +117,109 @@ def unprojected(depth_m: Float[Tensor, "n h w"], K: Float[Tensor, "n 3 3"]) -> F
     return torch.stack([x[:, None] * depth_m, y[:, :, None] * depth_m, depth_m], -1)
 
 
-def depth_losses(
-    output: DepthOutput | ClipOutput, truth: Truth, config: LossConfig
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Dense:
+    """Ground truth of a batch's n images; 1 metre stands where it is not valid.
+
+    Attributes:
+        scales: the paper's ŝ and s of each image; None where each pixel is its own.
+    """
+
+    depth_m: Float[Tensor, "n h w"]
+    points: Float[Tensor, "n h w 3"]
+    valid: Bool[Tensor, "n h w"]
+    scales: tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None
+
+
+def _dense_truth(output: DepthOutput | ClipOutput, truth: Truth, config: LossConfig) -> _Dense:
+    valid = (truth.valid if config.masked else torch.ones_like(truth.valid)).flatten(0, 1)
+    depth = truth.depth_m.flatten(0, 1)
+    depth = torch.where(valid, depth, torch.ones_like(depth))
+    points = unprojected(depth, truth.K.flatten(0, 1))
+    if config.normalise == "pixel":
+        return _Dense(depth, points, valid, None)
+    s = scene_scale(points, valid)
+    return _Dense(
+        depth,
+        points,
+        valid,
+        (s if config.metric else scene_scale(output.points_cam.reshape(points.shape), valid), s),
+    )
+
+
+def _depth_terms(output: DepthOutput | ClipOutput, dense: _Dense, config: LossConfig) -> dict[str, Tensor]:
     """Compare dense geometry: log L1 of prior and refined depth, gradients, and equation 1 twice."""
-    h, w = truth.depth_m.shape[-2:]
-    depth, valid = truth.depth_m.reshape(-1, h, w), truth.valid.reshape(-1, h, w)
-    prior, refined = output.prior_depth_m.reshape(-1, h, w), output.depth_m.reshape(-1, h, w)
-    points = unprojected(depth, truth.K.reshape(-1, 3, 3))
-    prior_ratio, refined_ratio = log_ratio(prior, depth), log_ratio(refined, depth)
-    gradient = sum(
-        (gradient_loss(r, valid, config.gradient_scales) for r in (prior_ratio, refined_ratio)),
-        depth.new_zeros(()),
-    )
-    depth_error = relative_depth_error(refined, depth)
-    points_error = relative_points_error(output.points_cam.reshape(-1, h, w, 3), points)
-    c_depth, c_points = output.depth_confidence.reshape(-1, h, w), output.points_confidence.reshape(-1, h, w)
-    return (
-        config.prior_log * masked_mean(prior_ratio.abs(), valid),
-        config.refined_log * masked_mean(refined_ratio.abs(), valid),
-        config.gradient * gradient,
-        config.depth_confidence * confidence_loss(depth_error, c_depth, valid, config.alpha),
-        config.points_confidence * confidence_loss(points_error, c_points, valid, config.alpha),
-    )
+    c, size, valid = config, dense.depth_m.shape, dense.valid
+    refined = output.depth_m.reshape(size)
+    terms = {}
+    if c.prior_log or c.refined_log or c.gradient:
+        ratios = [log_ratio(d, dense.depth_m) for d in (output.prior_depth_m.reshape(size), refined)]
+    if c.prior_log:
+        terms["prior_log"] = c.prior_log * masked_mean(ratios[0].abs(), valid)
+    if c.refined_log:
+        terms["refined_log"] = c.refined_log * masked_mean(ratios[1].abs(), valid)
+    if c.gradient:
+        gradients = [gradient_loss(ratio, valid, c.gradient_scales) for ratio in ratios]
+        terms["gradient"] = c.gradient * (gradients[0] + gradients[1])
+    if c.depth_confidence:
+        error = depth_error(refined, dense.depth_m, dense.scales)
+        found = confidence_loss(error, output.depth_confidence.reshape(size), valid, c.alpha)
+        terms["depth_confidence"] = c.depth_confidence * found
+    if c.points_confidence:
+        error = points_error(output.points_cam.reshape(*size, 3), dense.points, dense.scales)
+        found = confidence_loss(error, output.points_confidence.reshape(size), valid, c.alpha)
+        terms["points_confidence"] = c.points_confidence * found
+    return terms
 
 
 def true_relative_poses(truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
-    """Return T_key_cam, T_world_key (N 7; the world is the clip's first frame) and where both are known."""
+    """Return T_key_cam, T_world_key (B T 7; the world is the clip's first frame) and where both are known."""
     T = truth.T_world_cam
     key = T.gather(1, truth.keyframe_index[:, :, None, None].expand_as(T))
     first = T[:, :1].expand_as(T)
-    known = (T.isfinite() & key.isfinite() & first.isfinite()).flatten(2).all(2).flatten()
-    T, key, first = (x.flatten(0, 1) for x in (T, key, first))
+    known = (T.isfinite() & key.isfinite() & first.isfinite()).flatten(2).all(2)
     return relative_poses(key, T), relative_poses(first, key), known
+
+
+def _pose_terms(output: ClipOutput, truth: Truth, dense: _Dense, config: LossConfig) -> dict[str, Tensor]:
+    """Equation 2 on the local and the global transforms, smoothness, and the likelihood of local errors."""
+    c = config
+    local, world, known = true_relative_poses(truth)
+    # a keyframe's own local transform is the identity by construction, the first keyframe's global one too
+    index = truth.keyframe_index
+    local_known = known & (index != torch.arange(index.shape[1], device=index.device))
+    scales = None
+    if dense.scales is not None:
+        scales = (dense.scales[0].reshape(index.shape), dense.scales[1].reshape(index.shape))
+    terms: dict[str, Tensor] = {}
+    if c.local_pose:
+        turned, moved = pose_loss(output.T_key_cam, local, local_known, c.rotation, scales)
+        terms |= {"local_rotation": c.local_pose * turned, "local_translation": c.local_pose * moved}
+    if c.global_pose:
+        turned, moved = pose_loss(output.T_world_key, world, known & (index > 0), c.rotation, scales)
+        terms |= {"global_rotation": c.global_pose * turned, "global_translation": c.global_pose * moved}
+    if c.smoothness:
+        terms["smoothness"] = c.smoothness * smoothness_loss(compose(output.T_world_key, output.T_key_cam))
+    if c.covariance:
+        if output.local_cholesky is None:
+            raise ConfigError(
+                "loss.covariance is above 0, but the network has no covariance head: switch it on"
+            )
+        e = tangent_error(output.T_key_cam, local)
+        terms["covariance"] = c.covariance * covariance_loss(e, output.local_cholesky, local_known)
+    return terms
 
 
 def depth_objective(output: DepthOutput, truth: Truth, config: LossConfig) -> LossParts:
     """Terms of the depth stage."""
-    zero = truth.depth_m.new_zeros(())
-    return LossParts(*depth_losses(output, truth, config), zero, zero, zero, zero)
+    return LossParts(**_depth_terms(output, _dense_truth(output, truth, config), config))
 
 
 def clip_objective(output: ClipOutput, truth: Truth, config: LossConfig) -> LossParts:
-    """Terms of the clip stage: dense geometry and equation 2 on the local and the global transforms."""
-    local, world, known = true_relative_poses(truth)
-    # a keyframe's own local transform is the identity by construction, the first keyframe's global one too
-    index = truth.keyframe_index
-    frame = torch.arange(index.shape[1], device=index.device)
-    local_known, world_known = known & (index != frame).flatten(), known & (index > 0).flatten()
-    local_r, local_t = pose_loss(output.T_key_cam.flatten(0, 1), local, local_known)
-    world_r, world_t = pose_loss(output.T_world_key.flatten(0, 1), world, world_known)
-    return LossParts(
-        *depth_losses(output, truth, config),
-        config.local_pose * local_r,
-        config.local_pose * local_t,
-        config.global_pose * world_r,
-        config.global_pose * world_t,
-    )
+    """Terms of the clip stage: dense geometry and poses.
+
+    Raises:
+        ConfigError: the likelihood of pose errors is wanted of a network without a covariance head.
+    """
+    dense = _dense_truth(output, truth, config)
+    return LossParts(**_depth_terms(output, dense, config), **_pose_terms(output, truth, dense, config))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,20 @@ from torch import Tensor
 
 from remov3r.config import Config
 from remov3r.losses import safe_norm
-from remov3r.models.keyframes import divergence
 from remov3r.models.network import DepthOutput, Remov3rNetwork
 from remov3r.training.augment import PLAIN, augment
 from remov3r.training.batches import stacked
+from remov3r.training.calibration import Calibration, Pixels, SigmaUnit, calibrate, pooled
 from remov3r.training.config import TrainConfig
-from remov3r.training.objective import Truth, to_device, true_relative_poses
+from remov3r.training.objective import Truth, to_device
+from remov3r.training.pose_figures import CovarianceFigures, PoseFigures, pooled_covariance, pose_figures
 from remov3r.training.shards import Clips, ShardSet
 
 log = logging.getLogger(__name__)
 
 _FEWEST_PIXELS = 100  # images with less ground truth say nothing
 _CHUNK = 8  # images per forward pass
-_GAUSSIAN_MEDIAN = 0.6745  # median |x| of a normal distribution of σ = 1
+_EVERY_PIXEL = 37  # of the valid ones is a sample for the calibration
 
 
 class DepthFigures(Config):
@@ -42,53 +42,24 @@ class DepthFigures(Config):
     median_delta_1_25: float
 
 
-class Calibration(Config):
-    """What confidence means: σ_m = sigma_factor · depth_m / confidence.
-
-    Attributes:
-        sigma_factor: makes half of the errors smaller than 0.6745 σ, as for a normal distribution.
-        within_1_sigma, within_2_sigma: share of the pixels (0.683 and 0.954 for a normal distribution).
-        abs_rel_by_confidence: of the four quarters of the pixels, the least confident first.
-    """
-
-    sigma_factor: float
-    within_1_sigma: float
-    within_2_sigma: float
-    abs_rel_by_confidence: tuple[float, float, float, float]
-
-
-class PoseFigures(Config):
-    """Errors of T_key_cam over frames that are no keyframes, and of the identity in its place; medians.
-
-    Attributes:
-        keyframe_threshold: at which the rule would fire after the wanted number of frames, in the median.
-        divergence: median 1 − cos between pose embeddings, 1, 2, ... frames apart.
-    """
-
-    clips: int
-    translation_m: float
-    rotation_deg: float
-    identity_translation_m: float
-    identity_rotation_deg: float
-    keyframe_threshold: float
-    divergence: tuple[float, ...]
-
-
 class Report(Config):
-    """One validation; `mean` weighs each set the same."""
+    """One validation.
+
+    Attributes:
+        mean: weighs each set the same.
+        sigma_unit: what σ = sigma_factor / confidence is a multiple of, see `calibration`.
+        calibration: of all pixels together; its factor is the one that is shipped.
+        calibration_by_set: that factor on each set.
+        covariance: of all frames together; its factor is the one that is shipped. None without the head.
+    """
 
     mean: DepthFigures
     depth: dict[str, DepthFigures]
+    sigma_unit: SigmaUnit
     calibration: Calibration
+    calibration_by_set: dict[str, Calibration]
     poses: dict[str, PoseFigures]
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """Sampled valid pixels: |error| / predicted depth, confidence."""
-
-    error: Float[np.ndarray, " p"]
-    confidence: Float[np.ndarray, " p"]
+    covariance: CovarianceFigures | None = None
 
 
 def validate(
@@ -106,24 +77,34 @@ def validate(
     network.eval()
     depth: dict[str, DepthFigures] = {}
     poses: dict[str, PoseFigures] = {}
-    pixels: list[_Pixels] = []
+    pixels: dict[str, Pixels] = {}
     with torch.no_grad():
         for name in config.validation.sets:
             clips = ShardSet(shards / name)
             if not len(clips):
                 log.warning("validation set %s is empty or missing", shards / name)
                 continue
-            figures = _depth_figures(network, _images(clips, config, device), config, pixels)
-            if figures is not None:
-                depth[name] = figures
+            found = _depth_figures(network, _images(clips, config, device), config)
+            if found is not None:
+                depth[name], pixels[name] = found
             if with_poses:
-                found = _pose_figures(network, _clips(clips, config, device), config)
-                if found is not None:
-                    poses[name] = found
+                whole = _clips(clips, config, device)
+                figures = pose_figures(network, whole, config.validation.keyframe_interval)
+                if figures is not None:
+                    poses[name] = figures
     network.train(was_training)
     if not depth:
         return None
-    return Report(mean=_mean(depth), depth=depth, calibration=calibrate(pixels), poses=poses)
+    calibration = calibrate(pooled(list(pixels.values())))
+    return Report(
+        mean=_mean(depth),
+        depth=depth,
+        sigma_unit=config.loss.normalise,
+        calibration=calibration,
+        calibration_by_set={name: calibrate(p, calibration.sigma_factor) for name, p in pixels.items()},
+        poses=poses,
+        covariance=pooled_covariance([p.covariance for p in poses.values() if p.covariance is not None]),
+    )
 
 
 def _mean(depth: Mapping[str, DepthFigures]) -> DepthFigures:
@@ -155,9 +136,9 @@ def _clips(clips: ShardSet, config: TrainConfig, device: torch.device) -> Iterat
 
 
 def _depth_figures(
-    network: Remov3rNetwork, images: Iterator[Truth], config: TrainConfig, pixels: list[_Pixels]
-) -> DepthFigures | None:
-    rows = []
+    network: Remov3rNetwork, images: Iterator[Truth], config: TrainConfig
+) -> tuple[DepthFigures, Pixels] | None:
+    rows, pixels = [], []
     for truth in images:
         output = network.forward_depth(truth.image.flatten(0, 1), truth.K.flatten(0, 1))
         depth, valid = truth.depth_m.flatten(0, 1), truth.valid.flatten(0, 1)
@@ -165,17 +146,18 @@ def _depth_figures(
         for i in range(len(depth)):
             if int(valid[i].sum()) >= _FEWEST_PIXELS:
                 rows.append(depth_errors(output.depth_m[i][valid[i]], depth[i][valid[i]]))
-        pixels.append(_sampled(output, depth, valid))
+        pixels.append(_sampled(output, depth, valid, config.loss.normalise))
     if not rows:
         return None
     mean = np.mean(rows, 0)
-    return DepthFigures(
+    figures = DepthFigures(
         frames=len(rows),
         abs_rel=mean[0],
         delta_1_25=mean[1],
         median_abs_rel=mean[2],
         median_delta_1_25=mean[3],
     )
+    return figures, pooled(pixels)
 
 
 def depth_errors(
@@ -194,71 +176,12 @@ def _abs_rel_delta(depth_m: Tensor, truth_m: Tensor) -> tuple[float, float]:
     return float(((depth_m - truth_m).abs() / truth_m).mean()), float((ratio < 1.25).float().mean())
 
 
-def _sampled(output: DepthOutput, depth_m: Float[Tensor, "n h w"], valid: Bool[Tensor, "n h w"]) -> _Pixels:
-    every = valid.flatten().nonzero()[::37, 0]
-    predicted = output.depth_m.flatten()[every]
-    error = (predicted - depth_m.flatten()[every]).abs() / predicted
-    return _Pixels(error.cpu().numpy(), output.depth_confidence.flatten()[every].cpu().numpy())
-
-
-def calibrate(pixels: list[_Pixels]) -> Calibration:
-    """Fit the factor between 1 / confidence and the relative standard deviation of depth."""
-    error = np.concatenate([p.error for p in pixels])
-    confidence = np.concatenate([p.confidence for p in pixels])
-    factor = float(np.median(error * confidence) / _GAUSSIAN_MEDIAN)
-    in_sigmas = error * confidence / max(factor, 1e-9)
-    quarters = np.array_split(np.argsort(confidence, kind="stable"), 4)
-    by_confidence = [float(error[q].mean()) for q in quarters]
-    return Calibration(
-        sigma_factor=factor,
-        within_1_sigma=float((in_sigmas < 1).mean()),
-        within_2_sigma=float((in_sigmas < 2).mean()),
-        abs_rel_by_confidence=(by_confidence[0], by_confidence[1], by_confidence[2], by_confidence[3]),
-    )
-
-
-def _pose_figures(network: Remov3rNetwork, clips: Iterator[Truth], config: TrainConfig) -> PoseFigures | None:
-    errors: list[list[Float[np.ndarray, " t"]]] = [[], [], [], []]
-    apart = []
-    for truth in clips:
-        index = _windows(truth.keyframe_index, network.config.keyframes.max_window)
-        output = network(truth.image, truth.K, index)
-        local, _, _ = true_relative_poses(Truth(**{**truth.__dict__, "keyframe_index": index}))
-        free = (index != torch.arange(index.shape[1], device=index.device))[0]
-        t, r = pose_errors(output.T_key_cam[0][free], local[free])
-        identity = torch.zeros_like(local[free])
-        identity[:, 6] = 1
-        t0, r0 = pose_errors(identity, local[free])
-        for values, new in zip(errors, (t, r, t0, r0)):
-            values.append(new.cpu().numpy())
-        later = output.pose_embedding[0, 1:]
-        apart.append(divergence(later, output.pose_embedding[0, :1].expand_as(later)).cpu().numpy())
-    if not apart:
-        return None
-    shortest = min(len(a) for a in apart)
-    by_lag = np.median([a[:shortest] for a in apart], 0)
-    medians = [float(np.median(np.concatenate(v))) for v in errors]
-    return PoseFigures(
-        clips=len(apart),
-        translation_m=medians[0],
-        rotation_deg=medians[1],
-        identity_translation_m=medians[2],
-        identity_rotation_deg=medians[3],
-        keyframe_threshold=float(by_lag[min(config.validation.keyframe_interval, shortest) - 1]),
-        divergence=tuple(float(v) for v in by_lag),
-    )
-
-
-def _windows(key: Tensor, longest: int) -> Tensor:
-    """Keep the first frame as keyframe as long as the window allows."""
-    frame = torch.arange(key.shape[1], device=key.device)
-    return (frame // longest * longest).expand_as(key)
-
-
-def pose_errors(
-    T: Float[Tensor, "n 7"], T_truth: Float[Tensor, "n 7"]
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return translation errors in metres and rotation errors in degrees."""
-    dot = (T[:, 3:] * T_truth[:, 3:]).sum(-1).abs()
-    sine = safe_norm(T[:, 3:] - T_truth[:, 3:] * (T[:, 3:] * T_truth[:, 3:]).sum(-1, keepdim=True))
-    return safe_norm(T[:, :3] - T_truth[:, :3]), torch.rad2deg(2 * torch.atan2(sine, dot))
+def _sampled(
+    output: DepthOutput, depth_m: Float[Tensor, "n h w"], valid: Bool[Tensor, "n h w"], unit: SigmaUnit
+) -> Pixels:
+    every = valid.flatten().nonzero()[::_EVERY_PIXEL, 0]
+    scale = output.depth_m
+    if unit == "scene":  # as the loss with ground truth's scale, which inference does not have
+        scale = safe_norm(output.points_cam).mean((1, 2), keepdim=True).expand_as(scale)
+    error = ((output.depth_m - depth_m).abs() / scale).flatten()[every]
+    return Pixels(error.cpu().numpy(), output.depth_confidence.flatten()[every].cpu().numpy())

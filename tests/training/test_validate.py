@@ -1,21 +1,22 @@
-"""Validation: known errors, calibration of confidences, and an export that carries both."""
+"""Validation: known errors, what a report holds, and an export that carries it."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from remov3r.errors import DataError
+from remov3r.losses import LossConfig
 from remov3r.models.network import Remov3rNetwork
 from remov3r.models.weights import load_weights
 from remov3r.training.config import TrainConfig
 from remov3r.training.export import export
 from remov3r.training.trainer import RunOptions, Trainer
-from remov3r.training.validate import _Pixels, calibrate, depth_errors, pose_errors, validate
+from remov3r.training.validate import Report, depth_errors, validate
+from tests.models.tiny import tiny_config, tiny_network
 
 
 def test_depth_errors_known_values() -> None:
@@ -23,27 +24,6 @@ def test_depth_errors_known_values() -> None:
     raw = depth_errors(1.3 * truth, truth)
     assert raw == pytest.approx((0.3, 0.0, 0.0, 1.0), abs=1e-6)
     assert depth_errors(torch.tensor([1.0, 2.0, 6.0]), truth)[:2] == pytest.approx((0.5 / 3, 2 / 3))
-
-
-def test_pose_errors_known_values() -> None:
-    half = math.radians(10) / 2
-    turned = torch.tensor([[0.3, 0.0, 0.4, 0.0, math.sin(half), 0.0, math.cos(half)]])
-    identity = torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]])
-    translation, rotation = pose_errors(turned, identity)
-    assert float(translation) == pytest.approx(0.5)
-    assert float(rotation) == pytest.approx(10, abs=1e-4)
-
-
-def test_calibration_recovers_sigma_and_ranks_by_confidence() -> None:
-    """Normal errors of σ = 0.4 / c: the factor is 0.4 and the shares are those of a normal distribution."""
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(1, 8, 40000)
-    error = np.abs(rng.normal(size=40000)) * 0.4 / confidence
-    found = calibrate([_Pixels(error[:100], confidence[:100]), _Pixels(error[100:], confidence[100:])])
-    assert found.sigma_factor == pytest.approx(0.4, rel=0.02)
-    assert found.within_1_sigma == pytest.approx(0.683, abs=0.01)
-    assert found.within_2_sigma == pytest.approx(0.954, abs=0.01)
-    assert list(found.abs_rel_by_confidence) == sorted(found.abs_rel_by_confidence, reverse=True)
 
 
 def test_validation_covers_depth_poses_and_missing_sets(shards: Path, config: TrainConfig) -> None:
@@ -58,7 +38,37 @@ def test_validation_covers_depth_poses_and_missing_sets(shards: Path, config: Tr
     poses = report.poses["val"]
     assert poses.clips == 2
     assert poses.keyframe_threshold == poses.divergence[-1]  # the clips are shorter than the interval
+    assert math.isfinite(poses.clip.ate_rmse_m + poses.clip.rte_rmse_m + poses.clip.rre_rmse_deg)
+    assert list(report.calibration_by_set) == ["val"]
+    assert report.calibration_by_set["val"] == report.calibration  # the only set
+    assert report.covariance is None  # no such head
     assert validate(network, shards / "planes", config, torch.device("cpu"), False) is None
+
+
+def test_validation_judges_the_covariance_head(shards: Path, config: TrainConfig) -> None:
+    plain = tiny_config()
+    local = plain.local_state.model_copy(update={"covariance": True})
+    network = tiny_network(plain.model_copy(update={"local_state": local}))
+    report = validate(network, shards, config, torch.device("cpu"), with_poses=True)
+    assert report is not None
+    found = report.poses["val"].covariance
+    assert found is not None
+    assert report.covariance == found
+    assert found.frames == 2 * 3  # of clips of 4 the first is the keyframe
+    assert found.factor == pytest.approx(found.nees / 6)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_sigma_of_a_scene_scaled_loss_is_a_share_of_the_scene(shards: Path, config: TrainConfig) -> None:
+    """The same confidences and errors, the latter over one scale a frame instead of each pixel's depth."""
+    network = tiny_network()
+    scene = config.model_copy(update={"loss": LossConfig(normalise="scene")})
+    reports = [validate(network, shards, c, torch.device("cpu"), False) for c in (config, scene)]
+    assert reports[0] is not None
+    assert reports[1] is not None
+    assert [r.sigma_unit for r in reports if r] == ["pixel", "scene"]
+    ratio = reports[1].calibration.sigma_factor / reports[0].calibration.sigma_factor
+    assert 0.5 < ratio < 0.95  # points are farther than deep, more so off the axis
 
 
 def test_export_carries_weights_threshold_and_sigma(
@@ -72,6 +82,12 @@ def test_export_carries_weights_threshold_and_sigma(
     loaded = load_weights(tmp_path / "lite.safetensors")
     assert (card.version, card.data) == ("7", "planes")
     assert loaded.card.sigma_factor == report.calibration.sigma_factor
+    assert loaded.card.sigma_unit == "pixel"
+    assert loaded.card.calibration_error == pytest.approx(report.calibration.error, abs=1e-4)
+    assert loaded.card.covariance_factor == 1  # no such head
+    assert loaded.card.figures["val_clip_ate_rmse_m"] == pytest.approx(
+        report.poses["val"].clip.ate_rmse_m, abs=1e-4
+    )
     assert loaded.network.config.keyframes.threshold == report.poses["val"].keyframe_threshold
     assert loaded.card.figures["steps"] == 1
     for name, weight in loaded.network.state_dict().items():
