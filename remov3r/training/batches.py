@@ -1,7 +1,8 @@
-"""Batches: clips drawn, cut to length, augmented and stacked, by processes that work ahead.
+"""Batches: clips drawn, augmented and stacked, by processes that work ahead.
 
-A batch is a function of the configuration, the step and the shards on disk, so a resumed run sees what an
-uninterrupted one would have seen, whatever the number of worker processes.
+Samples are numbered through the whole run, and each is drawn by a random generator of its own number. So a
+batch is a function of the configuration, its sample numbers and the shards on disk: a resumed run sees what
+an uninterrupted one would have seen, and N processes with batches of B what one process with N·B would.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int64, UInt8, UInt16
 
-from remov3r.errors import DataError
 from remov3r.training.augment import AugmentConfig, augment
-from remov3r.training.shards import Clips, ShardMixer
+from remov3r.training.clip_sets import ClipSourceConfig
+from remov3r.training.mixer import ShardMixer
+from remov3r.training.shards import Clips
 
 _AHEAD = 3  # batches prepared in advance, per worker
 
@@ -39,9 +41,10 @@ class BatchSettings:
     frames: int
     width: int
     height: int
-    rescan_steps: int
+    rescan_samples: int
     longest_window: int
     augment: AugmentConfig
+    data: dict[str, ClipSourceConfig]
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class Batch:
     """B clips of T frames; depth is at half the image size.
 
     Attributes:
+        first: number of the first sample; the others follow it.
         depth_mm: 0 = missing.
         T_world_cam: NaN where unknown.
         keyframe_index: index within the clip of each frame's keyframe.
     """
 
-    step: int
+    first: int
     rgb: UInt8[np.ndarray, "B T H W 3"]
     depth_mm: UInt16[np.ndarray, "B T h w"]
     K: Float[np.ndarray, "B T 3 3"]
@@ -63,35 +67,40 @@ class Batch:
 
 
 class BatchMaker:
-    """Makes the batch of any step."""
+    """Makes the batch of any sample numbers."""
 
     def __init__(self, settings: BatchSettings) -> None:
         self._settings = settings
-        self._mixer = ShardMixer(settings.root, settings.sets, settings.seed)
+        self._mixer = ShardMixer(settings.root, settings.sets, settings.seed, settings.data)
         self._scanned = 0
 
-    def make(self, step: int) -> Batch:
-        """Draw, cut, augment and stack the clips of one step.
+    def make(self, first: int) -> Batch:
+        """Draw, augment and stack the samples from `first` on.
 
         Raises:
-            DataError: a shard's clips are shorter than the batch asks for.
+            DataError: a set has no clip as long as the batch asks for, or a file cannot be read.
         """
         s = self._settings
-        period = step // s.rescan_steps
+        period = first // s.rescan_samples
         if period != self._scanned:
             self._scanned = period
             self._mixer.rescan()
-        rng = self._mixer.generator(step)
-        drawn = [shortened(clip, s.frames, rng) for clip in self._mixer.draw(rng, s.batch)]
-        clips = [augment(clip, s.width, s.height, s.augment, rng) for clip in drawn]
-        keyframes = np.stack([random_keyframes(s.frames, s.longest_window, rng) for _ in clips])
-        return stacked(step, clips, keyframes)
+        samples = [self._sample(number) for number in range(first, first + s.batch)]
+        return stacked(first, [clip for clip, _ in samples], np.stack([index for _, index in samples]))
+
+    def _sample(self, number: int) -> tuple[Clips, Int64[np.ndarray, " T"]]:
+        """Return one clip and its keyframes."""
+        s = self._settings
+        rng = self._mixer.generator(number)
+        clip = either_way(self._mixer.draw(rng, 1, s.frames)[0], rng)
+        clip = augment(clip, s.width, s.height, s.augment, rng)
+        return clip, random_keyframes(s.frames, s.longest_window, rng)
 
 
-def stacked(step: int, clips: Sequence[Clips], keyframe_index: Int64[np.ndarray, "B T"]) -> Batch:
+def stacked(first: int, clips: Sequence[Clips], keyframe_index: Int64[np.ndarray, "B T"]) -> Batch:
     """Stack clips of one size into a batch."""
     return Batch(
-        step,
+        first,
         rgb=np.concatenate([c.rgb for c in clips]),
         depth_mm=np.concatenate([c.depth_mm for c in clips]),
         K=np.concatenate([c.K for c in clips]),
@@ -100,19 +109,11 @@ def stacked(step: int, clips: Sequence[Clips], keyframe_index: Int64[np.ndarray,
     )
 
 
-def shortened(clip: Clips, frames: int, rng: np.random.Generator) -> Clips:
-    """Cut a random stretch of `frames` out of a clip; stretches are played backwards half of the time.
-
-    Raises:
-        DataError: the clip is too short.
-    """
-    if clip.frames < frames:
-        raise DataError(f"clips of {frames} frames wanted, a shard has clips of {clip.frames}")
-    start = int(rng.integers(clip.frames - frames + 1))
-    cut = clip.cut(start, frames)
+def either_way(clip: Clips, rng: np.random.Generator) -> Clips:
+    """Play a clip backwards half of the time."""
     if rng.random() < 0.5:
-        cut = Clips(cut.rgb[:, ::-1], cut.depth_mm[:, ::-1], cut.K[:, ::-1], cut.T_world_cam[:, ::-1])
-    return cut
+        return clip
+    return Clips(clip.rgb[:, ::-1], clip.depth_mm[:, ::-1], clip.K[:, ::-1], clip.T_world_cam[:, ::-1])
 
 
 def random_keyframes(frames: int, longest: int, rng: np.random.Generator) -> Int64[np.ndarray, " T"]:
@@ -124,37 +125,31 @@ def random_keyframes(frames: int, longest: int, rng: np.random.Generator) -> Int
 
 
 @contextmanager
-def batches(settings: BatchSettings, first_step: int, workers: int) -> Iterator[Iterator[Batch]]:
-    """Open an endless sequence of batches from a step on; the worker processes end with the block.
+def batches(settings: BatchSettings, firsts: Iterable[int], workers: int) -> Iterator[Iterator[Batch]]:
+    """Open the sequence of batches whose first samples are `firsts`; the worker processes end with the block.
 
     Args:
         workers: processes that work ahead; 0 makes each batch when it is asked for.
     """
     if workers == 0:
         maker = BatchMaker(settings)
-        yield (maker.make(step) for step in _count(first_step))
+        yield (maker.make(first) for first in firsts)
         return
     BatchMaker(settings)  # missing shards are reported here and not from a worker
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(settings,))
     try:
-        yield _ahead(pool, first_step, workers * _AHEAD)
+        yield _ahead(pool, firsts, workers * _AHEAD)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ahead(pool: ProcessPoolExecutor, first_step: int, depth: int) -> Iterator[Batch]:
+def _ahead(pool: ProcessPoolExecutor, firsts: Iterable[int], depth: int) -> Iterator[Batch]:
     waiting: deque[Future[Batch]] = deque()
-    for step in _count(first_step):
-        waiting.append(pool.submit(_make, step))
+    for first in firsts:
+        waiting.append(pool.submit(_make, first))
         if len(waiting) > depth:
             yield waiting.popleft().result()
-
-
-def _count(start: int) -> Iterator[int]:
-    while True:
-        yield start
-        start += 1
 
 
 _maker: BatchMaker  # one per worker process
@@ -176,5 +171,5 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _make(step: int) -> Batch:
-    return _maker.make(step)
+def _make(first: int) -> Batch:
+    return _maker.make(first)

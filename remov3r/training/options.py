@@ -1,0 +1,76 @@
+"""How a run starts: where it reads and writes, how long it lasts, and with which weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from remov3r.config import build
+from remov3r.models.network import Remov3rNetwork
+from remov3r.training.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, load_matching
+from remov3r.training.config import Stage, TrainConfig
+from remov3r.training.distributed import Ranks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run reads and writes, and how long it lasts.
+
+    Attributes:
+        shards: holds one folder per set.
+        out: gets checkpoint.pt, best.pt, log.jsonl, validation.json and config.json.
+        time_budget_s: the learning rate is decayed to its end by then, validation included; None: no limit.
+        max_steps: the same in steps; whichever comes first.
+        resume: go on from the checkpoint in `out`; "auto": if there is one.
+        init: a checkpoint whose averaged weights to start from; None takes pretrained parts.
+        weights_dir: where pretrained parts lie; None: in their packages and caches.
+    """
+
+    shards: Path
+    out: Path
+    stage: Stage
+    time_budget_s: float | None = None
+    max_steps: int | None = None
+    resume: bool | Literal["auto"] = False
+    init: Path | None = None
+    weights_dir: Path | None = None
+
+
+def load_network_of(checkpoint: Checkpoint) -> tuple[TrainConfig, Remov3rNetwork]:
+    """Build the network of a checkpoint with its averaged weights."""
+    config = build(TrainConfig, json.loads(checkpoint.config), "checkpoint")
+    network = Remov3rNetwork(config.network)
+    load_matching(network, checkpoint.average, "checkpoint")
+    return config, network
+
+
+def resumes(options: RunOptions, ranks: Ranks) -> bool:
+    """Decide, as rank 0 sees it, whether there is a run to go on with."""
+    if options.resume != "auto":
+        return options.resume
+    found = ranks.highest([float(ranks.first and (options.out / FILE_NAME).exists())])
+    return bool(found[0])
+
+
+def new_network(config: TrainConfig, options: RunOptions, resumes: bool) -> Remov3rNetwork:
+    """Build a network with the weights that a run starts from; random ones if it resumes.
+
+    Raises:
+        DataError: weights are missing or do not fit.
+    """
+    network = Remov3rNetwork(config.network)
+    if resumes:
+        return network
+    if options.init is not None:
+        load_matching(network, load_checkpoint(options.init).average, str(options.init))
+        return network
+    from remov3r.models.pretrained import load_pretrained
+
+    for note in load_pretrained(network, options.weights_dir):
+        log.info("%s", note)
+    return network
