@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _FEWEST_PIXELS = 100  # images with less ground truth say nothing
 _CHUNK = 8  # images per forward pass
-_EVERY_PIXEL = 37  # of the valid ones is a sample for the calibration
+_EVERY_PIXEL = 31  # of the valid ones is a sample for the calibration; at least four of an image
 
 
 class DepthFigures(Config):
