@@ -33,6 +33,7 @@ _JPEG = [
     *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
 ]
 _PARTS = ("image", "depth", "json")
+_END_BYTES = 1024  # zeros at the end of every complete tar file
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ def scan_tar(tar: Path) -> TarIndex:
     """
     places: dict[str, dict[str, tuple[int, int]]] = {}
     length = tar.stat().st_size
+    with tar.open("rb") as stream:
+        if _bytes(stream, max(length - _END_BYTES, 0), _END_BYTES) != bytes(_END_BYTES):
+            raise DataError(f"{tar}: cut short ({length} bytes, no end mark); pack the sequence again")
     try:
         with tarfile.open(tar, "r:") as archive:
             for member in archive:
@@ -139,8 +143,6 @@ def scan_tar(tar: Path) -> TarIndex:
                 key = f"{member.name.rpartition('/')[0]}/{key}"
                 kind = {"depth.png": "depth", "json": "json"}.get(ending, "image")
                 places.setdefault(key, {})[kind] = (member.offset_data, member.size)
-                if member.offset_data + member.size > length:
-                    raise DataError(f"{tar}: cut short within {member.name}; pack the sequence again")
         keys = sorted(places)
         table = np.array([[places[key][kind] for kind in _PARTS] for key in keys], np.int64).reshape(-1, 3, 2)
         with tar.open("rb") as stream:

@@ -103,7 +103,7 @@ def test_a_failure_leaves_no_half_packed_sequence(tmp_path: Path, scans: Path) -
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("kept", [0, 700, 10_000])
+@pytest.mark.parametrize("kept", [0, 700, 10_000, 20_480])
 def test_a_shard_cut_short_is_refused_by_name(tmp_path: Path, scans: Path, kept: int) -> None:
     pack([scans], tmp_path / "out", PackOptions(SMALL))
     tar = tmp_path / "out" / "scene0001_00.tar"
