@@ -66,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(config)
     config.set_defaults(module="run")
     _add_data(commands.add_parser("data", help="check data sets and pack them for training"))
-    _add_data(commands.add_parser("data", help="check data sets and pack them for training"))
     # Its options are the training program's own: everything after the word is handed on.
     commands.add_parser("train", help="train the network (remov3r train --help)", add_help=False)
     return parser
@@ -117,25 +116,6 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--compiled", action="store_true", help="measure torch.compile as well")
     bench.add_argument("--out", metavar="FILE", help="also write the tables as Markdown")
     bench.set_defaults(module="bench_network")
-
-
-def _add_data(data: argparse.ArgumentParser) -> None:
-    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="look for the traps of data sets; exit status 1 if there are any")
-    check.add_argument("dir", metavar="DIR", help="a sequence with depth, or a folder with some below it")
-    pack = actions.add_parser("pack", help="write WebDataset shards: one tar file per sequence")
-    pack.add_argument("source", nargs="+", metavar="SOURCE", help="sequence, or folder with some below it")
-    pack.add_argument("--out", required=True, metavar="DIR", help="folder of the tar files")
-    pack.add_argument("--size", default="320x240", metavar="WxH", help="of the images (%(default)s)")
-    pack.add_argument("--image", default="jpg", choices=("jpg", "png"), help="png is lossless (%(default)s)")
-    pack.add_argument(
-        "--max-depth", type=float, default=20.0, metavar="M", help="farther counts as missing (%(default)s)"
-    )
-    pack.add_argument("--workers", type=int, default=1, metavar="N", help="sequences at a time (%(default)s)")
-    for action in (check, pack):
-        action.add_argument("--dataset", default="auto", choices=("auto", *_DEPTH_SETS))
-        action.add_argument("--camera", metavar="FX,FY,CX,CY|FILE", help="in place of the data set's own")
-    data.set_defaults(module="data")
 
 
 def _add_data(data: argparse.ArgumentParser) -> None:

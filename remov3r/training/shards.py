@@ -8,14 +8,12 @@ however many shards there are, and any clip can be drawn at any time.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
@@ -159,9 +157,3 @@ class ShardSet:
             start, count = int(rng.integers(shard.frames - frames + 1)), frames
         part = (slice(i, i + 1), slice(start, start + count))
         return Clips(*(np.array(getattr(shard, field)[part]) for field in _FIELDS))
-
-
-def __getattr__(name: str) -> Any:  # until batches.py imports it from where it is
-    if name == "ShardMixer":
-        return importlib.import_module("remov3r.training.mixer").ShardMixer
-    raise AttributeError(name)
