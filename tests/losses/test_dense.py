@@ -55,8 +55,9 @@ def test_best_confidence_is_alpha_over_expected_error() -> None:
     assert alpha / float(candidates[int(np.argmin(losses))]) == pytest.approx(b, rel=0.02)
 
 
-def test_no_confidence_and_missing_truth_stay_finite() -> None:
-    confidence = torch.zeros(1, 4, requires_grad=True)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_no_confidence_and_missing_truth_stay_finite(value: float) -> None:
+    confidence = torch.full((1, 4), value, requires_grad=True)
     error, mask = torch.tensor([[0.0, 1.0, math.nan, math.inf]]), torch.tensor([[True, True, False, False]])
     loss = confidence_loss(error, confidence, mask, 0.2)
     loss.backward()  # type: ignore[no-untyped-call]
