@@ -79,7 +79,7 @@ class Ranks:
         if self.count == 1:
             return module
         # the module is on its device already, so that DDP need not know which that is
-        return DistributedDataParallel(module, find_unused_parameters=True, broadcast_buffers=False)
+        return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
@@ -116,12 +116,13 @@ def joined(device: str) -> Iterator[Ranks]:
     Args:
         device: as in the configuration.
     Raises:
-        ConfigError: there is no GPU for this process.
+        ConfigError: there is no GPU for this process, or a restart could not work.
     """
     count = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
     if count == 1:
         yield Ranks()
         return
+    _check_restarts()
     ranks = Ranks(int(os.environ["RANK"]), count, int(os.environ["LOCAL_RANK"]))
     picked = pick_device(device, ranks.local)
     if picked.startswith("cuda"):
@@ -131,3 +132,13 @@ def joined(device: str) -> Iterator[Ranks]:
     yield ranks
     # not after an error: the others may be waiting in the group, and only their end frees them
     dist.destroy_process_group()
+
+
+def _check_restarts() -> None:
+    """Refuse a torchrun whose restarted workers would meet the addresses of the ones that died."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise ConfigError(
+            "torchrun --max-restarts: its processes would be started again with the addresses of those that "
+            "died; set the environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun"
+        )
