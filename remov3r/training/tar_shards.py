@@ -71,6 +71,7 @@ def write_tar(
     webdataset = _load_webdataset()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    index_part = part.with_suffix(".index")
     count = 0
     try:
         with part.open("wb") as stream, webdataset.TarWriter(stream, encoder=False, mtime=0) as writer:
@@ -80,13 +81,13 @@ def write_tar(
         if count == 0:
             raise DataError(f"{sequence}: no frames to pack")
         index = scan_tar(part)
-        index_part = part.with_suffix(".index")
         with index_part.open("wb") as stream:
             np.savez(stream, **vars(index))
         index_part.replace(index_path(path))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+        index_part.unlink(missing_ok=True)
     return count
 
 
