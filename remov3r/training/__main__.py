@@ -17,9 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     """Train one stage; returns the exit status."""
     args = _parser().parse_args(argv)
     # worker processes import this module too: what is heavy is imported by the trainer alone
-    from remov3r.config import build, read_toml, with_overrides
     from remov3r.errors import Remov3rError
-    from remov3r.training.config import TrainConfig
+    from remov3r.training.config import read_train_config
     from remov3r.training.distributed import joined
     from remov3r.training.trainer import RunOptions, Trainer
 
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     who = ""
     try:
-        config = build(TrainConfig, with_overrides(read_toml(args.config), args.set), args.config)
+        config = read_train_config(args.config, args.set)
         with joined(config.device) as ranks:
             if not ranks.first:
                 who = f"rank {ranks.rank}: "

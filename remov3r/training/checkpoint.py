@@ -129,6 +129,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DataError(f"checkpoint {path}: not readable: {error}") from error
 
 
+def load_boxes(network: torch.nn.Module, state: dict[str, Tensor], where: str) -> list[str]:
+    """Load those parts of a network that fit as a whole; the others keep what they have.
+
+    So a run can start from weights that were trained without one of the network's switches.
+
+    Returns:
+        the names of the parts that were not loaded.
+    Raises:
+        DataError: nothing fits.
+    """
+    kept, own = [], network.state_dict()
+    for name, box in network.named_children():
+        mine = {k for k in own if k.startswith(f"{name}.")}
+        theirs = {k for k in state if k.startswith(f"{name}.")}
+        if mine == theirs and all(own[k].shape == state[k].shape for k in mine):
+            box.load_state_dict({k.removeprefix(f"{name}."): state[k] for k in mine})
+        else:
+            kept.append(name)
+    if len(kept) == len(list(network.children())):
+        raise DataError(f"{where}: no part of this network fits; it is of another kind")
+    return kept
+
+
 def load_matching(network: torch.nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load weights, or say which do not fit.
 

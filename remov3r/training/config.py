@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from remov3r.config import Config
+from remov3r.config import Config, build, read_toml, with_overrides
 from remov3r.errors import ConfigError
 from remov3r.losses import LossConfig
 from remov3r.models.boxes import NetworkConfig
+from remov3r.models.sizes import network_table
 from remov3r.training.augment import AugmentConfig
 from remov3r.training.clip_sets import ClipSourceConfig
 
@@ -138,18 +140,6 @@ class TrainConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     validation: ValidationConfig = ValidationConfig()
 
-    @field_validator("network", mode="before")
-    @classmethod
-    def _of_size(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        from remov3r.models.sizes import network_config
-
-        try:
-            return network_config(value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-
     def stage(self, name: Stage) -> StageConfig:
         """Return the settings of a stage.
 
@@ -162,3 +152,18 @@ class TrainConfig(Config):
                 f"this configuration has no [{name}] section: choose the other --stage, or add one"
             )
         return stage
+
+
+def read_train_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a training configuration, its network's size filled in before the overrides are applied.
+
+    Args:
+        name: shipped name or TOML file.
+        overrides: `key=value`, for example `network.local_state.covariance=true`.
+    Raises:
+        ConfigError: no such file or size, or a key is wrong.
+    """
+    tree = read_toml(name)
+    if isinstance(tree.get("network"), str):
+        tree["network"] = network_table(tree["network"])
+    return build(TrainConfig, with_overrides(tree, overrides), name)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from remov3r.config import build
 from remov3r.models.network import Remov3rNetwork
-from remov3r.training.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, load_matching
+from remov3r.models.weights import load_network
+from remov3r.training.checkpoint import FILE_NAME, Checkpoint, load_boxes, load_checkpoint, load_matching
 from remov3r.training.config import Stage, TrainConfig
 from remov3r.training.distributed import Ranks
 
@@ -27,7 +30,8 @@ class RunOptions:
         time_budget_s: the learning rate is decayed to its end by then, validation included; None: no limit.
         max_steps: the same in steps; whichever comes first.
         resume: go on from the checkpoint in `out`; "auto": if there is one.
-        init: a checkpoint whose averaged weights to start from; None takes pretrained parts.
+        init: a checkpoint whose averaged weights to start from, or a weights file (.safetensors); parts of the
+            network that it does not fit start anew. None takes pretrained parts.
         weights_dir: where pretrained parts lie; None: in their packages and caches.
     """
 
@@ -67,10 +71,17 @@ def new_network(config: TrainConfig, options: RunOptions, resumes: bool) -> Remo
     if resumes:
         return network
     if options.init is not None:
-        load_matching(network, load_checkpoint(options.init).average, str(options.init))
+        for name in load_boxes(network, _initial_state(options.init), str(options.init)):
+            log.warning("%s does not fit %s, which starts anew", options.init, name)
         return network
     from remov3r.models.pretrained import load_pretrained
 
     for note in load_pretrained(network, options.weights_dir):
         log.info("%s", note)
     return network
+
+
+def _initial_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return load_network(path).state_dict()
+    return load_checkpoint(path).average

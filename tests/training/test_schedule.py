@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from remov3r.config import build, read_toml
 from remov3r.errors import ConfigError
-from remov3r.training.config import EpochConfig, OptimizerConfig, TrainConfig
+from remov3r.models.sizes import network_config
+from remov3r.training.config import EpochConfig, OptimizerConfig, read_train_config
 from remov3r.training.schedule import learning_rate, progress, run_steps
 
 
@@ -37,12 +39,12 @@ def test_progress_is_of_the_budget_used_up_first() -> None:
 
 @pytest.mark.parametrize("name", ["train_lite", "train_small", "train_paper"])
 def test_shipped_configurations_are_valid(name: str) -> None:
-    config = build(TrainConfig, read_toml(name), name)
+    config = read_train_config(name)
     assert config.network.encoder.kind == ("efficientnet_lite0" if name == "train_lite" else "dinov2")
 
 
 def test_table_1() -> None:
-    config = build(TrainConfig, read_toml("train_paper"), "train_paper")
+    config = read_train_config("train_paper")
     clips, optimizer = config.stage("clips"), config.optimizer
     assert (clips.batch, clips.accumulate, clips.frames) == (8, 1, 16)
     assert (config.width, config.height) == (224, 224)
@@ -54,7 +56,13 @@ def test_table_1() -> None:
         config.stage("depth")
 
 
-def test_an_unknown_size_of_network_is_named() -> None:
-    tree = {"clips": {"sets": {}}, "network": "huge"}
-    with pytest.raises(ConfigError, match=r"network: .*huge"):
-        build(TrainConfig, tree, "test")
+def test_an_unknown_size_of_network_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('network = "huge"')
+    with pytest.raises(ConfigError, match="network_huge"):
+        read_train_config(str(tmp_path / "run.toml"))
+
+
+def test_one_value_of_a_named_size_can_be_changed() -> None:
+    config = read_train_config("train_lite", ["network.local_state.covariance=true"])
+    assert config.network.local_state.covariance
+    assert config.network.fusion == network_config("lite").fusion
