@@ -131,7 +131,7 @@ def _figures(report: Report) -> str:
     nees = "–" if report.covariance is None else f"{report.covariance.nees:.1f}"
     return " | ".join(
         [
-            f"{m.abs_rel:.3f}", f"{m.delta_1_25:.3f}", f"{m.median_abs_rel:.3f}", f"{report.calibration.calibration_error:.3f}",
+            f"{m.abs_rel:.3f}", f"{m.delta_1_25:.3f}", f"{m.median_abs_rel:.3f}", f"{report.calibration.error:.3f}",
             _mean_of(clips, "ate_rmse_m", 4), _mean_of(clips, "rte_rmse_m", 4), _mean_of(clips, "rre_rmse_deg", 2),
             _mean_of(poses, "translation_m", 4), _mean_of(poses, "rotation_deg", 2), nees,
         ]
