@@ -49,7 +49,7 @@ def test_fp16_stops_when_no_scale_helps(shards: Path, tmp_path: Path) -> None:
     trainer = Trainer(run_config(precision="fp16"), options, tiny_network())
     batch = BatchMaker(trainer._settings()).make(0)
     weight = next(p for p in trainer.network.parameters() if p.requires_grad)
-    weight.register_hook(lambda gradient: gradient * float("inf"))
+    weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     scaler = trainer._update.scaler
     scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0**-8})
     with pytest.raises(OptimizationError, match="batch of samples 0 to 1: gradient norm"):
