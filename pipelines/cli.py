@@ -120,7 +120,9 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
 def _add_data(data: argparse.ArgumentParser) -> None:
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="look for the traps of data sets; exit status 1 if there are any")
+    check = actions.add_parser(
+        "check", help="look for the traps of data sets; exit status 1 if there are any"
+    )
     check.add_argument("dir", metavar="DIR", help="a sequence with depth, or a folder with some below it")
     pack = actions.add_parser("pack", help="write WebDataset shards: one tar file per sequence")
     pack.add_argument("source", nargs="+", metavar="SOURCE", help="sequence, or folder with some below it")

@@ -20,6 +20,7 @@ from remov3r.training.clip_sets import (
 from remov3r.training.framing import Framing, framed
 from remov3r.training.mixer import ShardMixer
 from remov3r.training.shards import Clips, ShardSet, write_shard
+from tests.data.helpers import write_tum_sequence
 from tests.data.layouts import room_frames, write_posed, write_replica, write_scannet
 from tests.training.conftest import small_clips
 
@@ -193,3 +194,12 @@ class TestMixer:
         assert len(open_validation_set(tmp_path, "val", data, 3)) == 2
         room = open_validation_set(tmp_path, "room", data, 3)
         assert [room.clip(i).frames for i in range(len(room))] == [3, 3]
+
+
+def test_tum_images_without_depth_end_a_stretch(tmp_path: Path) -> None:
+    write_tum_sequence(tmp_path / "rgbd_dataset_freiburg3_x", 6)
+    dataset = open_clip_dataset(ClipSourceConfig(path=tmp_path, width=64, height=48))
+    assert len(dataset) == 5, "frame 1 has no depth"
+    clips = [dataset.clip(i, 4, np.random.default_rng(i)) for i in range(5)]
+    assert {round(float(c.T_world_cam[0, 0, 0, 3]), 2) for c in clips} == {0.07}, "frames 2 to 5 alone"
+    assert dataset.clip(0, 1, np.random.default_rng(0)).depth_mm[0, 0, 5, 5] == 1000
