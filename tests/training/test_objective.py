@@ -230,3 +230,49 @@ def test_likelihood_trains_the_covariance_alone_and_needs_its_head() -> None:
     assert [t.grad is not None for t in tensors] == [False] * 7 + [True]
     with pytest.raises(ConfigError, match="covariance head"):
         clip_objective(replace(output, local_cholesky=None), truth, EVERYTHING)
+
+
+def test_without_metric_truth_the_scale_of_a_prediction_is_free() -> None:
+    truth = truth_of()
+    output = output_of(truth)
+    tripled = replace(
+        output, depth_m=3 * output.depth_m, points_cam=3 * output.points_cam,
+        T_key_cam=torch.cat([3 * output.T_key_cam[..., :3], output.T_key_cam[..., 3:]], -1),
+        T_world_key=torch.cat([3 * output.T_world_key[..., :3], output.T_world_key[..., 3:]], -1),
+    )  # fmt: skip
+    config = LossConfig(normalise="scene", metric=False, prior_log=0, refined_log=0, gradient=0)
+    known = replace(truth, valid=torch.ones_like(truth.valid), depth_m=truth.depth_m + 1)
+    free, same = (clip_objective(o, known, config).figures() for o in (tripled, output))
+    assert free == pytest.approx(same, rel=1e-4)
+    metric = config.model_copy(update={"metric": True})
+    assert (
+        clip_objective(tripled, known, metric).figures()["local_translation"]
+        > 1.5 * same["local_translation"]
+    )
+
+
+def test_what_a_keyframe_says_of_itself_does_not_count() -> None:
+    truth = truth_of()
+    output = output_of(truth)
+    T_key_cam, cholesky = output.T_key_cam.detach().clone(), output.local_cholesky
+    assert cholesky is not None
+    cholesky = cholesky.detach().clone()
+    T_key_cam[:, [0, 3], :3] += 5
+    cholesky[:, [0, 3]] *= 2
+    spoilt = replace(output, T_key_cam=T_key_cam, local_cholesky=cholesky)
+    config = LossConfig(covariance=1.0)
+    assert clip_objective(spoilt, truth, config).figures() == clip_objective(output, truth, config).figures()
+
+
+def test_smoothness_is_of_world_poses() -> None:
+    """Of perfect predictions it is that of the true path, whatever the keyframes."""
+    T = torch.from_numpy(
+        se3_exp(np.random.default_rng(3).normal(0, 0.2, (CLIPS, FRAMES, 6))).astype(np.float32)
+    )
+    truth = replace(truth_of(), T_world_cam=T)
+    T_before_after = torch.linalg.inv(T[:, :-1]) @ T[:, 1:]
+    turned = (T_before_after[..., :3, :3] - torch.eye(3)).norm(dim=(-2, -1))
+    expected = (turned + T_before_after[..., :3, 3].norm(dim=-1)).mean()
+    found = clip_objective(perfect(truth), truth, LossConfig(smoothness=1.0)).smoothness
+    assert found is not None
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)

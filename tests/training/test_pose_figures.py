@@ -78,6 +78,13 @@ def test_clip_errors_known_values() -> None:
     assert clip_errors(turned, still).rre_rmse_deg == pytest.approx(5)
 
 
+def test_a_mirrored_path_is_not_a_turned_one() -> None:
+    truth = path(8, 0)
+    mirrored = truth.copy()
+    mirrored[:, 0, 3] *= -1
+    assert clip_errors(mirrored, truth).ate_rmse_m > 0.01
+
+
 def test_honest_covariances_have_a_mean_normalised_error_of_6() -> None:
     """Poses disturbed by Exp(e), e ~ N(0, L Lᵀ); with L half as large the factor is 4."""
     rng = np.random.default_rng(0)
