@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -111,7 +112,8 @@ class TrainConfig(Config):
         log_steps: steps between log lines.
         tensorboard: also log to TensorBoard, in the folder of the run.
         depth, clips: the two stages; one that is left out cannot be trained.
-        data: sets that are no folder of shards, by the name that `sets` calls them.
+        data: sets that are no folder of shards, by the name that `sets` calls them; relative paths start at the
+            folder of shards.
         epochs: the run's length and learning rate in epochs; None: a cosine over the time or step budget.
         network: in the TOML file a table, or the name of a size ("lite", "small", "paper").
     """
@@ -139,6 +141,11 @@ class TrainConfig(Config):
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
     validation: ValidationConfig = ValidationConfig()
+
+    def below(self, shards: Path) -> TrainConfig:
+        """Return the configuration with the relative paths of `data` taken from a folder."""
+        data = {n: d.model_copy(update={"path": shards / d.path.expanduser()}) for n, d in self.data.items()}
+        return self.model_copy(update={"data": data})
 
     def stage(self, name: Stage) -> StageConfig:
         """Return the settings of a stage.

@@ -76,7 +76,8 @@ class Trainer:
                 "training needs --time-budget or --max-steps (or [epochs] in its configuration): the learning "
                 "rate is decayed over it"
             )
-        self.config, self.options, self.ranks = config, options, ranks or Ranks()
+        self.config = config = config.below(options.shards)
+        self.options, self.ranks = options, ranks or Ranks()
         self.stage = config.stage(options.stage)
         self.device = torch.device(pick_device(config.device, self.ranks.local))
         self._resumes = resumes(options, self.ranks)

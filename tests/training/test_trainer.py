@@ -122,6 +122,13 @@ def test_factors_freeze_and_slow_down(shards: Path, tmp_path: Path) -> None:
         Trainer(with_factors({"hades": 1.0}), options, tiny_network())
 
 
+def test_data_sets_lie_below_the_shards_unless_elsewhere(shards: Path, tmp_path: Path) -> None:
+    config = run_config(data={"here": {"path": "scannet"}, "there": {"path": "/data/7scenes"}})
+    trainer = Trainer(config, RunOptions(shards, tmp_path, "depth", max_steps=1), tiny_network())
+    found = {name: data.path for name, data in trainer._settings().data.items()}
+    assert found == {"here": shards / "scannet", "there": Path("/data/7scenes")}
+
+
 def test_bad_options_are_named(shards: Path, tmp_path: Path) -> None:
     config = run_config()
     with pytest.raises(ConfigError, match="time-budget"):
