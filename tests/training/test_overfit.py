@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from remov3r.training.overfit import SET, judged, main, overfit_config, write_clip
+from remov3r.training.pose_figures import ClipErrors
+from remov3r.training.shards import open_shard
+from remov3r.training.trainer import RunOptions, Trainer
+from tests.models.tiny import tiny_config
+from tests.training.conftest import small_clips
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A posed folder of six frames."""
+    clip, root = small_clips(1, 6, 3), tmp_path / "data"
+    for name in ("rgb", "depth"):
+        (root / name).mkdir(parents=True)
+    for t in range(6):
+        depth = cv2.resize(clip.depth_mm[0, t], (64, 64), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(root / "rgb" / f"{t:06d}.jpg"), clip.rgb[0, t, :, :, ::-1])
+        cv2.imwrite(str(root / "depth" / f"{t:06d}.png"), depth)
+    np.savetxt(root / "poses.txt", clip.T_world_cam[0].reshape(6, 16))
+    np.savetxt(root / "intrinsics.txt", [[60, 60, 31.5, 31.5]])
+    return root
+
+
+def test_the_clip_is_the_one_asked_for(data: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / SET, data, "auto", 2, 4)
+    clip = open_shard(tmp_path / SET / f"{SET}-00000.npz")
+    assert (len(clip), clip.frames) == (1, 4)
+    np.testing.assert_allclose(clip.T_world_cam[0], small_clips(1, 6, 3).T_world_cam[0, 2:], atol=1e-6)
+
+
+def test_a_few_steps_lower_the_errors_of_the_clip(data: Path, tmp_path: Path) -> None:
+    config = overfit_config(4, 1, [])
+    config = config.model_copy(
+        update={"network": tiny_config(), "width": 64, "height": 64, "precision": "fp32"}
+    )
+    write_clip(tmp_path / SET, data, "auto", 0, 4)
+    reports = []
+    for steps in (1, 40):
+        options = RunOptions(tmp_path, tmp_path / f"run{steps}", "clips", max_steps=steps)
+        reports.append(Trainer(config, options).run())
+    first, last = reports
+    assert first is not None
+    assert last is not None
+    assert last.mean.abs_rel < 0.5 * first.mean.abs_rel
+    assert last.poses[SET].translation_m < first.poses[SET].translation_m
+    assert last.poses[SET].rotation_deg < first.poses[SET].rotation_deg
+    good = last.poses[SET].model_copy(
+        update={"clip": ClipErrors(ate_rmse_m=0.019, rte_rmse_m=0, rre_rmse_deg=0.29)}
+    )
+    close = last.mean.model_copy(update={"abs_rel": 0.049})
+    assert judged(last.model_copy(update={"mean": close, "poses": {SET: good}}))[1]
+    assert not judged(first)[1]
+
+
+def test_missing_data_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main([str(tmp_path / "nothing")]) == 1
+    assert "nothing" in caplog.text
