@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Float, UInt8, UInt16
 
 from remov3r.camera import Camera
-from remov3r.data.synthetic.paths import PathConfig, desk_scan, handheld_path
+from remov3r.data.synthetic.paths import LOW_SHARE, PathConfig, desk_scan, handheld_path
 from remov3r.data.synthetic.rooms import Room
 from remov3r.data.synthetic.world import SyntheticWorld, WorldConfig
 from remov3r.errors import DataError
 
 log = logging.getLogger(__name__)
 WIDTH, HEIGHT = 256, 192
+LOW_WALK_M = (0.3, 1.1)  # height of robots and of cameras held low
 _CLIPS_PER_ROOM = 2
 
 
@@ -68,7 +69,10 @@ def _poses(world: SyntheticWorld, room: Room, camera: Camera, frames: int, seed:
     stride = int(rng.integers(1, 5))
     fps, scan = 30.0 / stride, rng.random() < 0.3
     poses = desk_scan(room, seed, frames, fps) if scan else None
-    return handheld_path(room, seed, frames, fps, PathConfig()) if poses is None else poses
+    if poses is not None:
+        return poses
+    walk = PathConfig(height_m=LOW_WALK_M) if rng.random() < LOW_SHARE else PathConfig()
+    return handheld_path(room, seed, frames, fps, walk)
 
 
 def render_clip(world: SyntheticWorld, room: Room, seed: int, frames: int) -> Clip | None:
