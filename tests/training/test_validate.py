@@ -45,6 +45,18 @@ def test_validation_covers_depth_poses_and_missing_sets(shards: Path, config: Tr
     assert validate(network, shards / "planes", config, torch.device("cpu"), False) is None
 
 
+def test_every_set_is_judged_by_the_factor_of_all(shards: Path, config: TrainConfig) -> None:
+    both = config.validation.model_copy(update={"sets": ("val", "planes")})
+    changed = config.model_copy(update={"validation": both})
+    report = validate(tiny_network(), shards, changed, torch.device("cpu"), with_poses=False)
+    assert report is not None
+    found = report.calibration_by_set
+    assert list(found) == ["val", "planes"]
+    assert sum(c.pixels for c in found.values()) == report.calibration.pixels
+    assert {c.sigma_factor for c in found.values()} == {report.calibration.sigma_factor}
+    assert found["val"].own_factor != found["planes"].own_factor
+
+
 def test_validation_judges_the_covariance_head(shards: Path, config: TrainConfig) -> None:
     plain = tiny_config()
     local = plain.local_state.model_copy(update={"covariance": True})
@@ -75,14 +87,15 @@ def test_export_carries_weights_threshold_and_sigma(
     shards: Path, config: TrainConfig, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    trainer = Trainer(config, RunOptions(shards, tmp_path / "run", "clips", max_steps=1), Remov3rNetwork())
+    config = config.model_copy(update={"loss": LossConfig(normalise="scene"), "network": tiny_config()})
+    trainer = Trainer(config, RunOptions(shards, tmp_path / "run", "clips", max_steps=1), tiny_network())
     report = trainer.run()
     assert report is not None
     card = export(tmp_path / "run" / "checkpoint.pt", tmp_path / "lite.safetensors", "7", "planes")
     loaded = load_weights(tmp_path / "lite.safetensors")
     assert (card.version, card.data) == ("7", "planes")
     assert loaded.card.sigma_factor == report.calibration.sigma_factor
-    assert loaded.card.sigma_unit == "pixel"
+    assert loaded.card.sigma_unit == "scene"
     assert loaded.card.calibration_error == pytest.approx(report.calibration.error, abs=1e-4)
     assert loaded.card.covariance_factor == 1  # no such head
     assert loaded.card.figures["val_clip_ate_rmse_m"] == pytest.approx(
