@@ -11,6 +11,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from remov3r.geometry import from_quaternion_xyzw
 from remov3r.models.network import DepthOutput, FrameFeatures
 from remov3r.models.streaming import StreamEstimate, StreamingNetwork
 from remov3r.models.weights import Weights, load_weights
-from remov3r.types import Covariance, DensePrediction, Frame, FrameEstimate, Image, Pose
+from remov3r.types import Covariance, DensePrediction, DepthMap, Frame, FrameEstimate, Image, Pose
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class NetworkFrontEnd:
         weights = weights or load_weights(self._config.weights)
         self._sigma_factor = weights.card.sigma_factor
         self._covariance_factor = weights.card.covariance_factor
+        self._sigma_unit = weights.card.sigma_unit
         self._device = _device(self._config.device)
         self._size_multiple = weights.network.size_multiple
         self._stream = StreamingNetwork(weights.network.to(self._device), self._config.compiled)
@@ -151,7 +153,7 @@ class NetworkFrontEnd:
         if not valid.all():
             logger.warning("frame %d: %d depths are not finite; left out", frame.index, (~valid).sum())
         with np.errstate(divide="ignore", invalid="ignore"):
-            sigma_m = self._sigma_factor * depth_m / confidence
+            sigma_m = self._sigma_factor * self._sigma_unit_m(depth_m, points, valid) / confidence
         return DensePrediction(
             frame.camera.resized(depth_m.shape[1], depth_m.shape[0]),
             np.where(valid, depth_m, 0).astype(np.float32),
@@ -160,6 +162,15 @@ class NetworkFrontEnd:
             np.where(valid, points_confidence, 0).astype(np.float32),
             np.where(valid, sigma_m, np.inf).astype(np.float32),
         )
+
+    def _sigma_unit_m(
+        self, depth_m: DepthMap, points: Float[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"]
+    ) -> DepthMap:
+        """Return what σ is a share of: the pixel's depth, or the mean distance of the frame's points."""
+        if self._sigma_unit == "pixel":
+            return depth_m
+        distance_m = np.linalg.norm(points[valid], axis=-1)
+        return np.full_like(depth_m, distance_m.mean() if len(distance_m) else 1.0)
 
     def _degraded(self, frame: Frame) -> FrameEstimate:
         self._failed = True

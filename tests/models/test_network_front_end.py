@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from remov3r.camera import Camera
-from remov3r.errors import TrackingError
+from remov3r.errors import ConfigError, TrackingError
 from remov3r.frontends.network import MOST_PREPARED, NetworkFrontEnd, NetworkFrontEndConfig, input_camera
 from remov3r.geometry import pixel_rays
 from remov3r.models.network import FrameFeatures
 from remov3r.models.weights import Weights, load_weights, save_network
 from remov3r.types import Frame
-from tests.models.tiny import tiny_config, tiny_network
+from tests.models.tiny import switched_on, tiny_config, tiny_network
 
 CAMERA = Camera(160, 120, 140.0, 140.0, 79.0, 61.0)
 CONFIG = NetworkFrontEndConfig(input_pixels=64 * 64)
@@ -33,6 +33,43 @@ def frame(index: int, camera: Camera = CAMERA) -> Frame:
     return Frame(
         index, index / 30, rng.integers(0, 255, (camera.height, camera.width, 3), dtype=np.uint8), camera
     )
+
+
+def test_a_covariance_head_gives_covariances_between_keyframes(tmp_path: Path) -> None:
+    config = switched_on(tiny_config(max_window=4))
+    path = tmp_path / "a.safetensors"
+    save_network(tiny_network(config), path, version="1", sigma_factor=0.5, covariance_factor=4.0)
+    front_end, weights = NetworkFrontEnd(CONFIG, load_weights(path)), load_weights(path)
+    plain = replace(weights, card=weights.card.model_copy(update={"covariance_factor": 1.0}))
+    other = NetworkFrontEnd(CONFIG, plain)
+    assert front_end.process(frame(0)).covariance is None  # a keyframe's own transform is exact
+    covariance = front_end.process(frame(1)).covariance
+    other.process(frame(0))
+    unscaled = other.process(frame(1)).covariance
+    assert covariance is not None
+    assert unscaled is not None
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
+    np.testing.assert_allclose(covariance, 4 * unscaled)
+
+
+def test_sigma_is_a_share_of_depth_or_of_the_scene(weights: Weights) -> None:
+    scene = replace(weights, card=weights.card.model_copy(update={"sigma_unit": "scene"}))
+    by_pixel = NetworkFrontEnd(CONFIG, weights).process(frame(0)).dense
+    by_scene = NetworkFrontEnd(CONFIG, scene).process(frame(0)).dense
+    assert by_pixel is not None
+    assert by_scene is not None
+    np.testing.assert_allclose(
+        by_pixel.sigma_m * by_pixel.depth_confidence / by_pixel.depth_m, 0.5, rtol=1e-5
+    )
+    mean_m = np.linalg.norm(by_scene.points_cam, axis=-1).mean()
+    np.testing.assert_allclose(by_scene.sigma_m * by_scene.depth_confidence, 0.5 * mean_m, rtol=1e-5)
+
+
+def test_a_gpu_that_is_not_there_is_refused(weights: Weights) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match="no GPU"):
+        NetworkFrontEnd(NetworkFrontEndConfig(device="cuda"), weights)
 
 
 @pytest.mark.parametrize(
