@@ -80,7 +80,9 @@ class ValidationConfig(Config):
 
     Attributes:
         sets: names of sets that are never trained on.
+        frames: per clip, of sets that are cut into clips here; shards have their own length.
         frame_step: every so-manieth frame of a clip is used for depth.
+        images: most frames of a set that are used for depth, spread over it.
         every_min: minutes of training between validations.
         largest_depth_m: farther ground truth is left out.
         clips: most clips of a set that are used for poses.
@@ -88,7 +90,9 @@ class ValidationConfig(Config):
     """
 
     sets: tuple[str, ...] = ()
+    frames: int = Field(12, ge=1)
     frame_step: int = Field(4, ge=1)
+    images: int = Field(512, ge=1)
     every_min: float = 10.0
     largest_depth_m: float = 10.0
     clips: int = Field(12, ge=1)

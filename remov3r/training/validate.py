@@ -20,6 +20,7 @@ from remov3r.models.network import DepthOutput, Remov3rNetwork
 from remov3r.training.augment import PLAIN, augment
 from remov3r.training.batches import stacked
 from remov3r.training.calibration import Calibration, Pixels, SigmaUnit, calibrate, pooled
+from remov3r.training.clip_sets import FixedClips, open_validation_set
 from remov3r.training.config import TrainConfig
 from remov3r.training.objective import Truth, to_device
 from remov3r.training.pose_figures import CovarianceFigures, PoseFigures, pooled_covariance, pose_figures
@@ -80,7 +81,7 @@ def validate(
     pixels: dict[str, Pixels] = {}
     with torch.no_grad():
         for name in config.validation.sets:
-            clips = ShardSet(shards / name)
+            clips = open_validation_set(shards, name, config.data, config.validation.frames)
             if not len(clips):
                 log.warning("validation set %s is empty or missing", shards / name)
                 continue
@@ -112,27 +113,37 @@ def _mean(depth: Mapping[str, DepthFigures]) -> DepthFigures:
     return DepthFigures(**{**values, "frames": sum(d.frames for d in depth.values())})
 
 
-def _images(clips: ShardSet, config: TrainConfig, device: torch.device) -> Iterator[Truth]:
-    """Every frame_step-th frame, as clips of one frame, a chunk at a time."""
-    rng = np.random.default_rng(0)
-    frames: list[Clips] = []
-    for i in range(len(clips)):
+def _images(clips: FixedClips | ShardSet, config: TrainConfig, device: torch.device) -> Iterator[Truth]:
+    """Every frame_step-th frame of clips spread over the set, as clips of one frame, a chunk at a time."""
+
+    def chunk(some: list[Clips]) -> Truth:
+        return to_device(stacked(0, some, np.zeros((len(some), 1), np.int64)), config, device)
+
+    rng, waiting = np.random.default_rng(0), list[Clips]()
+    from_each = -(-clips.clip(0).frames // config.validation.frame_step)
+    for i in _spread(len(clips), max(config.validation.images // from_each, 1)):
         clip = augment(clips.clip(i), config.width, config.height, PLAIN, rng)
-        for t in range(0, clip.frames, config.validation.frame_step):
-            frames.append(clip.cut(t, 1))
-    for start in range(0, len(frames), _CHUNK):
-        some = frames[start : start + _CHUNK]
-        yield to_device(stacked(start, some, np.zeros((len(some), 1), np.int64)), config, device)
+        waiting += [clip.cut(t, 1) for t in range(0, clip.frames, config.validation.frame_step)]
+        while len(waiting) >= _CHUNK:
+            yield chunk(waiting[:_CHUNK])
+            waiting = waiting[_CHUNK:]
+    if waiting:
+        yield chunk(waiting)
 
 
-def _clips(clips: ShardSet, config: TrainConfig, device: torch.device) -> Iterator[Truth]:
+def _spread(length: int, most: int) -> list[int]:
+    """Choose at most so many indices, evenly."""
+    return [int(i) for i in np.unique(np.linspace(0, length - 1, min(length, most)).astype(int))]
+
+
+def _clips(clips: FixedClips | ShardSet, config: TrainConfig, device: torch.device) -> Iterator[Truth]:
     """Whole clips of more than one frame, with the first frame as their only keyframe."""
     rng = np.random.default_rng(0)
-    for i in np.unique(np.linspace(0, len(clips) - 1, config.validation.clips).astype(int)):
-        clip = clips.clip(int(i))
+    for i in _spread(len(clips), config.validation.clips):
+        clip = clips.clip(i)
         if clip.frames > 1 and np.isfinite(clip.T_world_cam).all():
             clip = augment(clip, config.width, config.height, PLAIN, rng)
-            yield to_device(stacked(int(i), [clip], np.zeros((1, clip.frames), np.int64)), config, device)
+            yield to_device(stacked(i, [clip], np.zeros((1, clip.frames), np.int64)), config, device)
 
 
 def _depth_figures(

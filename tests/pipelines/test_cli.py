@@ -42,7 +42,9 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], capsys: pytest.Cap
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("--help") == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("run", "eval", "train", "demo", "doctor", "config"))
+    assert all(
+        command in out for command in ("run", "eval", "train", "data", "bench", "demo", "doctor", "config")
+    )
 
 
 def test_config_prints_what_can_be_read_again(capsys: pytest.CaptureFixture[str]) -> None:

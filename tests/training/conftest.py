@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -56,3 +57,18 @@ def config() -> TrainConfig:
             "validation": {"sets": ["val", "absent"], "frame_step": 2},
         }
     )
+
+
+@pytest.fixture
+def posed_folder(tmp_path: Path) -> Path:
+    """A posed folder of six frames."""
+    clip, root = small_clips(1, 6, 3), tmp_path / "data"
+    for name in ("rgb", "depth"):
+        (root / name).mkdir(parents=True)
+    for t in range(6):
+        depth = cv2.resize(clip.depth_mm[0, t], (64, 64), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(root / "rgb" / f"{t:06d}.jpg"), clip.rgb[0, t, :, :, ::-1])
+        cv2.imwrite(str(root / "depth" / f"{t:06d}.png"), depth)
+    np.savetxt(root / "poses.txt", clip.T_world_cam[0].reshape(6, 16))
+    np.savetxt(root / "intrinsics.txt", [[60, 60, 31.5, 31.5]])
+    return root

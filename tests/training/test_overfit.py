@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,34 +13,19 @@ from tests.models.tiny import tiny_config
 from tests.training.conftest import small_clips
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A posed folder of six frames."""
-    clip, root = small_clips(1, 6, 3), tmp_path / "data"
-    for name in ("rgb", "depth"):
-        (root / name).mkdir(parents=True)
-    for t in range(6):
-        depth = cv2.resize(clip.depth_mm[0, t], (64, 64), interpolation=cv2.INTER_NEAREST)
-        cv2.imwrite(str(root / "rgb" / f"{t:06d}.jpg"), clip.rgb[0, t, :, :, ::-1])
-        cv2.imwrite(str(root / "depth" / f"{t:06d}.png"), depth)
-    np.savetxt(root / "poses.txt", clip.T_world_cam[0].reshape(6, 16))
-    np.savetxt(root / "intrinsics.txt", [[60, 60, 31.5, 31.5]])
-    return root
-
-
-def test_the_clip_is_the_one_asked_for(data: Path, tmp_path: Path) -> None:
-    write_clip(tmp_path / SET, data, "auto", 2, 4)
+def test_the_clip_is_the_one_asked_for(posed_folder: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / SET, posed_folder, "auto", 2, 4)
     clip = open_shard(tmp_path / SET / f"{SET}-00000.npz")
     assert (len(clip), clip.frames) == (1, 4)
     np.testing.assert_allclose(clip.T_world_cam[0], small_clips(1, 6, 3).T_world_cam[0, 2:], atol=1e-6)
 
 
-def test_a_few_steps_lower_the_errors_of_the_clip(data: Path, tmp_path: Path) -> None:
+def test_a_few_steps_lower_the_errors_of_the_clip(posed_folder: Path, tmp_path: Path) -> None:
     config = overfit_config(4, 1, [])
     config = config.model_copy(
         update={"network": tiny_config(), "width": 64, "height": 64, "precision": "fp32"}
     )
-    write_clip(tmp_path / SET, data, "auto", 0, 4)
+    write_clip(tmp_path / SET, posed_folder, "auto", 0, 4)
     reports = []
     for steps in (1, 40):
         options = RunOptions(tmp_path, tmp_path / f"run{steps}", "clips", max_steps=steps)

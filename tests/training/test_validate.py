@@ -12,6 +12,7 @@ from remov3r.errors import DataError
 from remov3r.losses import LossConfig
 from remov3r.models.network import Remov3rNetwork
 from remov3r.models.weights import load_weights
+from remov3r.training.clip_sets import ClipSourceConfig
 from remov3r.training.config import TrainConfig
 from remov3r.training.export import export
 from remov3r.training.trainer import RunOptions, Trainer
@@ -108,3 +109,21 @@ def test_export_carries_weights_threshold_and_sigma(
     (tmp_path / "run" / "validation.json").unlink()
     with pytest.raises(DataError, match=r"validation\.json"):
         export(tmp_path / "run" / "checkpoint.pt", tmp_path / "lite.safetensors", "7", "planes")
+
+
+def test_data_sets_as_downloaded_validate_too(shards: Path, posed_folder: Path, config: TrainConfig) -> None:
+    source = ClipSourceConfig(path=posed_folder, width=64, height=64)
+    validation = config.validation.model_copy(update={"sets": ("video",), "frames": 3, "frame_step": 1})
+    config = config.model_copy(update={"data": {"video": source}, "validation": validation})
+    report = validate(tiny_network(), shards, config, torch.device("cpu"), with_poses=True)
+    assert report is not None
+    assert report.depth["video"].frames == 6
+    assert report.poses["video"].clips == 2  # of three frames each
+
+
+def test_a_large_set_is_sampled(shards: Path, config: TrainConfig) -> None:
+    validation = config.validation.model_copy(update={"images": 2})
+    config = config.model_copy(update={"validation": validation})
+    report = validate(tiny_network(), shards, config, torch.device("cpu"), with_poses=False)
+    assert report is not None
+    assert report.depth["val"].frames == 2  # every other frame of one of the two clips
