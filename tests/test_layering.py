@@ -25,7 +25,6 @@ WRAPPED = {
     "open3d": {"backends/open3d_import.py"},
     "evo": {"eval/trajectory.py"},
     "matplotlib": {"remov3r/training/reliability_plot.py"},
-    "transformers": {"remov3r/models/transformers_import.py"},
     "webdataset": {"remov3r/training/tar_shards.py"},
 }
 
