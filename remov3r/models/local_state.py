@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from remov3r.config import Config
@@ -23,7 +24,8 @@ class LocalStateConfig(Config):
     """Local state.
 
     Attributes:
-        dense: also compare the frame's SCF tokens with the keyframe's; None leaves the pose tokens alone.
+        dense: also compare the frame's SCF tokens with the keyframe's; None (in TOML: false) leaves the pose
+            tokens alone.
         covariance: also read out the covariance of T_key_cam.
     """
 
@@ -33,6 +35,11 @@ class LocalStateConfig(Config):
     hidden: int = 256
     dense: DenseReadoutConfig | None = None
     covariance: bool = False
+
+    @field_validator("dense", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value is False else value
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from remov3r.training.validate import Report
 
 log = logging.getLogger(__name__)
 
+COVARIANCE = "local_state.covariance."
+
 
 def export(
     checkpoint: Path,
@@ -27,6 +29,7 @@ def export(
     data: str,
     report: Path | None = None,
     threshold: float | None = None,
+    with_covariance: bool = True,
 ) -> WeightsCard:
     """Write the averaged weights of a checkpoint, with what validation said of them.
 
@@ -35,6 +38,7 @@ def export(
         data: what they were trained on and its terms, for people.
         report: validation.json of the run; beside the checkpoint if None.
         threshold: of the keyframe rule; what validation suggests if None.
+        with_covariance: keep the covariance head, if there is one; not if validation found it dishonest.
     Raises:
         DataError: the checkpoint or the report is missing or unreadable.
     """
@@ -42,10 +46,14 @@ def export(
     validation = read_report(report or checkpoint.with_name(REPORT_NAME))
     config, trained = load_network_of(state)
     threshold = suggested_threshold(validation) if threshold is None else threshold
-    network = Remov3rNetwork(
-        config.network if threshold is None else _with_threshold(config.network, threshold)
-    )
-    load_matching(network, trained.state_dict(), str(checkpoint))
+    shipped = config.network if threshold is None else _with_threshold(config.network, threshold)
+    weights_by_name = trained.state_dict()
+    if not with_covariance:
+        local = shipped.local_state.model_copy(update={"covariance": False})
+        shipped = shipped.model_copy(update={"local_state": local})
+        weights_by_name = {k: v for k, v in weights_by_name.items() if not k.startswith(COVARIANCE)}
+    network = Remov3rNetwork(shipped)
+    load_matching(network, weights_by_name, str(checkpoint))
     figures = {f"validation_{k}": float(v) for k, v in validation.mean.model_dump().items()}
     figures["validation_within_1_sigma"] = validation.calibration.within_1_sigma
     figures |= {"steps": state.step, "samples": state.samples, "hours": state.elapsed_s / 3600}
@@ -54,7 +62,7 @@ def export(
         figures[f"{name}_local_rotation_deg"] = poses.rotation_deg
         figures |= {f"{name}_clip_{k}": v for k, v in poses.clip.model_dump().items()}
     covariance = validation.covariance
-    if covariance is not None:
+    if covariance is not None and with_covariance:
         figures["validation_nees"] = covariance.nees
     return save_network(
         network,
@@ -63,7 +71,7 @@ def export(
         sigma_factor=validation.calibration.sigma_factor,
         sigma_unit=validation.sigma_unit,
         calibration_error=round(validation.calibration.error, 4),
-        covariance_factor=1.0 if covariance is None else covariance.factor,
+        covariance_factor=covariance.factor if covariance is not None and with_covariance else 1.0,
         data=data,
         figures={k: round(v, 4) for k, v in figures.items()},
     )
@@ -103,11 +111,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", default="", help="what they were trained on, and its terms")
     parser.add_argument("--report", type=Path, help="validation.json; beside the checkpoint by default")
     parser.add_argument("--keyframe-threshold", type=float, help="what validation suggests by default")
+    parser.add_argument("--no-covariance", action="store_true", help="leave the covariance head out")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         card = export(
-            args.checkpoint, args.out, args.version, args.data, args.report, args.keyframe_threshold
+            args.checkpoint,
+            args.out,
+            args.version,
+            args.data,
+            args.report,
+            args.keyframe_threshold,
+            not args.no_covariance,
         )
     except (Remov3rError, OSError) as error:
         log.error("error: %s", error)

@@ -87,7 +87,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Both:
         for process in both:
             process.start()
         for process in both:
-            process.join(120)
+            process.join(240)
         if all(process.exitcode == 0 for process in both):
             break
     return root, [torch.load(root / f"rank{rank}.pt") for rank in range(2)]

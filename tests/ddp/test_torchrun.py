@@ -18,6 +18,7 @@ from remov3r.training.distributed import joined
 from tests.training.runs import ENVIRONMENT, run_config, same, weights, write_run, write_shards
 
 STEPS = 4
+PATIENCE_S = 240  # on a busy machine
 
 
 def torchrun(options: list[str], out: Path, *launch: str) -> subprocess.Popen[bytes]:
@@ -49,7 +50,7 @@ def two_nodes(options: list[str], out: Path) -> bool:
         )
         for node in range(2)
     ]  # fmt: skip
-    return [node.wait(120) for node in nodes] == [0, 0]
+    return [node.wait(PATIENCE_S) for node in nodes] == [0, 0]
 
 
 def one_node_with_a_killed_worker(options: list[str], out: Path) -> int:
@@ -64,7 +65,7 @@ def one_node_with_a_killed_worker(options: list[str], out: Path) -> int:
     victim = workers_of(agent.pid)[-1]
     os.kill(victim, signal.SIGKILL)
     assert load_checkpoint(out / "checkpoint.pt").step < STEPS
-    return agent.wait(120)
+    return agent.wait(PATIENCE_S)
 
 
 def test_a_killed_worker_and_two_nodes_change_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from remov3r.training.checkpoint import load_checkpoint
 from tests.training.runs import ENVIRONMENT, run_config, same, train_command, weights, write_run, write_shards
 
-STEPS = 8
+STEPS = 6
+PATIENCE_S = 240  # on a busy machine
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
@@ -30,8 +31,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert 1 <= load_checkpoint(killed / "checkpoint.pt").step <= STEPS
-    assert subprocess.run(train_command(options, killed, "--resume", "auto"), env=ENVIRONMENT).returncode == 0
-    assert whole.wait() == 0
+    resumed = subprocess.Popen(train_command(options, killed, "--resume", "auto"), env=ENVIRONMENT)
+    assert (resumed.wait(PATIENCE_S), whole.wait(PATIENCE_S)) == (0, 0)
     assert same(weights(tmp_path / "whole"), weights(killed))
     assert not list(killed.glob(".*.part"))
     lines = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
@@ -39,5 +40,5 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     expected, found = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "killed"))
     assert (found.samples, found.best, found.scaler) == (expected.samples, expected.best, expected.scaler)
     assert {p.name for p in killed.glob("*.pt")} == {
-        "checkpoint.pt", "best.pt", "checkpoint-00000007.pt", "checkpoint-00000008.pt",
+        "checkpoint.pt", "best.pt", "checkpoint-00000005.pt", "checkpoint-00000006.pt",
     }  # fmt: skip

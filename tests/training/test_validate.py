@@ -17,7 +17,7 @@ from remov3r.training.config import TrainConfig
 from remov3r.training.export import export
 from remov3r.training.trainer import RunOptions, Trainer
 from remov3r.training.validate import Report, depth_errors, validate
-from tests.models.tiny import tiny_config, tiny_network
+from tests.models.tiny import switched_on, tiny_config, tiny_network
 
 
 def test_depth_errors_known_values() -> None:
@@ -109,6 +109,20 @@ def test_export_carries_weights_threshold_and_sigma(
     (tmp_path / "run" / "validation.json").unlink()
     with pytest.raises(DataError, match=r"validation\.json"):
         export(tmp_path / "run" / "checkpoint.pt", tmp_path / "lite.safetensors", "7", "planes")
+
+
+def test_a_dishonest_covariance_head_is_left_out(shards: Path, config: TrainConfig, tmp_path: Path) -> None:
+    config = config.model_copy(update={"network": switched_on(tiny_config())})
+    trainer = Trainer(
+        config, RunOptions(shards, tmp_path / "run", "clips", max_steps=1), tiny_network(config.network)
+    )
+    trainer.run()
+    arguments = tmp_path / "run" / "checkpoint.pt", tmp_path / "a.safetensors", "1", ""
+    assert export(*arguments).covariance_factor != 1
+    assert load_weights(tmp_path / "a.safetensors").network.local_state.covariance is not None
+    card = export(*arguments, with_covariance=False)
+    assert (card.covariance_factor, card.config.local_state.covariance) == (1, False)
+    assert load_weights(tmp_path / "a.safetensors").network.local_state.covariance is None
 
 
 def test_data_sets_as_downloaded_validate_too(shards: Path, posed_folder: Path, config: TrainConfig) -> None:
