@@ -14,6 +14,7 @@ from remov3r.models.boxes import NetworkConfig
 from remov3r.models.network import Remov3rNetwork
 from remov3r.models.weights import WeightsCard, save_network
 from remov3r.training.checkpoint import load_checkpoint, load_matching
+from remov3r.training.reliability_plot import write_reliability_plot
 from remov3r.training.trainer import REPORT_NAME, load_network_of
 from remov3r.training.validate import Report
 
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, help="validation.json; beside the checkpoint by default")
     parser.add_argument("--keyframe-threshold", type=float, help="what validation suggests by default")
     parser.add_argument("--no-covariance", action="store_true", help="leave the covariance head out")
+    parser.add_argument("--reliability-plot", type=Path, help="also draw the coverage of σ (PNG)")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -124,6 +126,9 @@ def main(argv: list[str] | None = None) -> int:
             args.keyframe_threshold,
             not args.no_covariance,
         )
+        if args.reliability_plot:
+            report = read_report(args.report or args.checkpoint.with_name(REPORT_NAME))
+            write_reliability_plot(args.reliability_plot, report.calibration, report.calibration_by_set)
     except (Remov3rError, OSError) as error:
         log.error("error: %s", error)
         return 1
