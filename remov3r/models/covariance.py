@@ -32,8 +32,7 @@ class CovarianceHead(nn.Module):
 
     def forward(self, x_BC: Tensor) -> Tensor:
         """Read out Cholesky factors, B 6 6; gradients stop at x, so poses do not pay for their covariance."""
-        with torch.autocast(x_BC.device.type, enabled=False):
-            y_B21 = self.mlp(x_BC.detach().float())
+        y_B21 = self.mlp(x_BC.detach())
         assert isinstance(self.start_6, Tensor)
         spread_B6 = (y_B21[..., :6] + self.start_6).clamp(*LOG_RANGE).exp()
         below = torch.tril_indices(6, 6, -1, device=x_BC.device)

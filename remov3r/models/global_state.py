@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from remov3r.config import Config
 from remov3r.models.attention import Mlp
 from remov3r.models.causal import CausalStack, KeyValueCache
-from remov3r.models.readout import PoseReadout, identity_pose
+from remov3r.models.readout import PoseReadout, full_precision, identity_pose
 from remov3r.models.windows import scene_padding
 
 
@@ -53,6 +53,7 @@ class GlobalState(nn.Module):
     def _read(self, first: Tensor, embedding: Tensor, attended: Tensor) -> Tensor:
         return self.readout(torch.cat([first, embedding, attended + self.mlp(attended)], -1))
 
+    @full_precision
     def forward(self, embedding_BTD: Tensor, keyframe_index_BT: Tensor) -> Tensor:
         """Read out T_world_key of each frame's keyframe, B T 7."""
         padding = scene_padding(keyframe_index_BT)
@@ -61,11 +62,13 @@ class GlobalState(nn.Module):
         T_world_key = padding.unpad(self._read(keys_BLD[:, :1].expand_as(keys_BLD), keys_BLD, attended_BLD))
         return identity_pose(T_world_key).where((keyframe_index_BT == 0)[..., None], T_world_key)
 
+    @full_precision
     def open(self, first_B1D: Tensor) -> GlobalCache:
         """Start a scene at its first keyframe (whose T_world_key is the identity)."""
         _, attention = self.attention.step(first_B1D, self.attention.start(len(first_B1D)))
         return GlobalCache(first_B1D, attention)
 
+    @full_precision
     def step(self, keyframe_B1D: Tensor, cache: GlobalCache) -> tuple[Tensor, GlobalCache]:
         """Read out T_world_key (B 1 7) of the next keyframe."""
         attended_B1D, attention = self.attention.step(keyframe_B1D, cache.attention)

@@ -16,7 +16,7 @@ from remov3r.models.attention import Mlp
 from remov3r.models.causal import CausalStack, KeyValueCache
 from remov3r.models.covariance import CovarianceHead
 from remov3r.models.dense_readout import DenseReadout, DenseReadoutConfig, FrameTokens
-from remov3r.models.readout import PoseReadout, identity_pose
+from remov3r.models.readout import PoseReadout, full_precision, identity_pose
 from remov3r.models.windows import window_padding
 
 
@@ -84,6 +84,7 @@ class LocalState(nn.Module):
         x = torch.cat(parts, -1)
         return LocalOutput(self.readout(x), None if self.covariance is None else self.covariance(x))
 
+    @full_precision
     def forward(self, embedding_BTD: Tensor, keyframe_index_BT: Tensor, tokens: FrameTokens) -> LocalOutput:
         """Read out T_key_cam of whole clips, B T 7.
 
@@ -100,11 +101,13 @@ class LocalState(nn.Module):
         T_key_cam = identity_pose(out.T_key_cam).where(is_key_BT1, out.T_key_cam)
         return LocalOutput(T_key_cam, out.cholesky)
 
+    @full_precision
     def open(self, keyframe_B1D: Tensor, tokens: FrameTokens) -> LocalCache:
         """Start a window at a keyframe (whose own T_key_cam is the identity)."""
         _, attention = self.attention.step(keyframe_B1D, self.attention.start(len(keyframe_B1D)))
         return LocalCache(keyframe_B1D, tokens, attention)
 
+    @full_precision
     def step(
         self, embedding_B1D: Tensor, tokens: FrameTokens, cache: LocalCache
     ) -> tuple[LocalOutput, LocalCache]:
