@@ -208,7 +208,7 @@ def as_markdown(rows: list[NetworkFigures]) -> str:
     device = torch.cuda.get_device_name() if first.device == "cuda" else f"CPU, {first.threads} thread(s)"
     out = [
         f"Network, batch 1 streaming, {device}, {first.precision}, {first.frames} frames, "
-        f"torch {torch.__version__}, commit {code_version()}",
+        f"torch {torch.__version__}, ReMov3r {code_version()}",
         "",
         "| size | input | parameters M | trained M | memory MB | frame ms | keyframe ms | torch.compile |",
         "|---|---|---|---|---|---|---|---|",
