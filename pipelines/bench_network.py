@@ -69,6 +69,8 @@ def bench_command(arguments: argparse.Namespace) -> int:
     device = "cpu" if device == "auto" else device
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("bench --device cuda: torch sees no GPU; use --device cpu")
+    if arguments.frames < 2:
+        raise ConfigError(f"bench --frames {arguments.frames}: need 2 or more, a keyframe and another")
     rows = []
     for size in arguments.sizes.split(","):
         if size not in SIZES:
@@ -151,7 +153,7 @@ def _stage_times(network: Remov3rNetwork, options: BenchOptions, device: torch.d
     """Median milliseconds of each box, run eagerly with a barrier after each."""
     spent: dict[str, list[float]] = {name: [] for name in (*STAGES, "local_state", "global_state")}
     with torch.inference_mode(), _timed(network, spent, device):
-        for rgb, K in _inputs(options.size, WARM_UP + options.frames // 2, device):
+        for rgb, K in _inputs(options.size, WARM_UP + options.frames, device):
             features = network.encode(rgb[None], K[None])
             network.dense(features)
             embedding = features.pose_embedding_BD[:, None]

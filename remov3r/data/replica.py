@@ -10,23 +10,23 @@ References: https://github.com/cvg/nice-slam, configs/Replica/replica.yaml and s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for
 from remov3r.data.faults import MissingFile
 from remov3r.data.images import image_files, read_depth_m, read_rgb
-from remov3r.data.pose_files import known_trajectory, parse_poses, read_lines
+from remov3r.data.pose_files import parse_poses, read_lines
+from remov3r.data.rendered import RenderedSequence
 from remov3r.data.sequence import SourceOptions
 from remov3r.errors import DataError
-from remov3r.types import Frame, Pose, Trajectory
+from remov3r.types import Frame
 
 CAMERA = Camera(1200, 680, 600.0, 600.0, 599.5, 339.5)
 UNITS_PER_M = 6553.5
 
 
-class ReplicaSequence:
+class ReplicaSequence(RenderedSequence):
     """One rendered scene.
 
     Raises:
@@ -47,22 +47,6 @@ class ReplicaSequence:
         if len(lines) != len(self):
             raise MissingFile(f"{file}: {len(lines)} poses for {len(self)} images")
         self._T_world_cam = parse_poses((f"{file}, line {number}", line) for number, line in lines)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Read the frames one after the other."""
-        return map(self._read, indices)
-
-    def poses(self) -> dict[int, Pose | None]:
-        """Return the pose of each frame."""
-        return dict(enumerate(self._T_world_cam))
-
-    def reference(self) -> Trajectory | None:
-        """Return traj.txt."""
-        n = range(len(self))
-        return known_trajectory(n, [i / self._fps for i in n], self._T_world_cam)
 
     def _read(self, index: int) -> Frame:
         file, depth = self._files[index], None

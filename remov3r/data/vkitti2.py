@@ -13,7 +13,7 @@ References: https://europe.naverlabs.com/research/computer-vision/proxy-virtual-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,19 @@ from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for
 from remov3r.data.faults import MissingFile
 from remov3r.data.images import image_files, read_depth_m, read_rgb
-from remov3r.data.pose_files import known_trajectory, read_lines, rigid_poses
+from remov3r.data.pose_files import read_lines, rigid_poses
+from remov3r.data.rendered import RenderedSequence
 from remov3r.data.sequence import SourceOptions
 from remov3r.errors import DataError
 from remov3r.geometry import inverse
-from remov3r.types import Frame, Pose, Trajectory
+from remov3r.types import Frame
 
 FPS = 10.0
 UNITS_PER_M = 100.0
 _CAMERA = 0
 
 
-class VirtualKitti2Sequence:
+class VirtualKitti2Sequence(RenderedSequence):
     """One variation of one scene.
 
     Raises:
@@ -41,7 +42,7 @@ class VirtualKitti2Sequence:
     """
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
-        self._path, self._sensor = path, options.sensor
+        self._path, self._sensor, self._fps = path, options.sensor, FPS
         self._files = image_files(path / "frames" / "rgb" / f"Camera_{_CAMERA}")
         if not self._files:
             raise DataError(f"{path / 'frames' / 'rgb' / f'Camera_{_CAMERA}'}: holds no images")
@@ -60,22 +61,6 @@ class VirtualKitti2Sequence:
             [(f"{path / 'extrinsic.txt'}, frame {n}", T) for n, T in zip(numbers, rows)]
         )
         self._T_world_cam = [inverse(T) for T in T_cam_world]
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Read the frames one after the other."""
-        return map(self._read, indices)
-
-    def poses(self) -> dict[int, Pose | None]:
-        """Return the pose of each frame."""
-        return dict(enumerate(self._T_world_cam))
-
-    def reference(self) -> Trajectory | None:
-        """Return the camera's poses."""
-        n = range(len(self))
-        return known_trajectory(n, [i / FPS for i in n], self._T_world_cam)
 
     def _read(self, index: int) -> Frame:
         file, depth = self._files[index], None

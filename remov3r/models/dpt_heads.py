@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from remov3r.config import Config
 from remov3r.models.decoder import LEAK, ResidualConv
 from remov3r.models.features import VisualFeatures
-from remov3r.models.heads import DenseOutput, dense_output
+from remov3r.models.heads import DenseOutput, dense_output, starts_near_zero
 
 LEVELS = 4
 RELATIVE_SIZES = (4.0, 2.0, 1.0, 0.5)  # of each level's map to the token grid, finest first
@@ -45,9 +45,7 @@ class DptHeads(nn.Module):
         self.refine = nn.ModuleList(ResidualConv(c) for _ in range(LEVELS))
         self.out = nn.Conv2d(c + 1, c // 2, 3, padding=1)
         self.depth, self.points = nn.Conv2d(c // 2, 2, 3, padding=1), nn.Conv2d(c // 2, 4, 3, padding=1)
-        for head in (self.depth, self.points):
-            nn.init.normal_(head.weight, std=1e-2)
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        starts_near_zero(self.depth, self.points)
 
     def forward(
         self, scf: tuple[Tensor, ...], features: VisualFeatures, log_prior_Bhw: Tensor, grid: tuple[int, int]

@@ -56,9 +56,7 @@ class DenseHeads(nn.Module):
         self.up4 = UpStep(d8, c4 + 4, d4)  # + the prior's 2×2 pixels
         self.depth = nn.Conv2d(d4, 4 * 2, 3, padding=1)
         self.points = nn.Conv2d(d4, 4 * 4, 3, padding=1)
-        for head in (self.depth, self.points):
-            nn.init.normal_(head.weight, std=1e-2)
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        starts_near_zero(self.depth, self.points)
 
     def forward(
         self, scf: tuple[Tensor, ...], features: VisualFeatures, log_prior_Bhw: Tensor, grid: tuple[int, int]
@@ -81,6 +79,13 @@ class DenseHeads(nn.Module):
             log_prior_Bhw,
             self.config.largest_ray_offset,
         )
+
+
+def starts_near_zero(*heads: nn.Conv2d) -> None:
+    """Initialise last convolutions so that at first the prior is hardly changed and confidences are near 1."""
+    for head in heads:
+        nn.init.normal_(head.weight, std=1e-2)
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
 
 def dense_output(

@@ -28,7 +28,11 @@ def test_the_lite_network_is_measured_stage_by_stage() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--sizes", "huge"], "none of lite, small, paper"), (["--device", "cuda"], "no GPU")],
+    [
+        (["--sizes", "huge"], "none of lite, small, paper"),
+        (["--device", "cuda"], "no GPU"),
+        (["--frames", "1"], "2 or more"),
+    ],
 )
 def test_what_cannot_be_measured_is_said(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
