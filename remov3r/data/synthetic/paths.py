@@ -14,6 +14,7 @@ from remov3r.data.synthetic.rooms import Room
 from remov3r.errors import DataError
 
 LOW_SHARE = 0.35  # of the views that are not close: robots, children, cameras on tables
+TILTED_SHARE = 0.12  # of all single views: a camera turned about its axis, as hands do
 Points = Float[np.ndarray, "_n 3"]  # lengths may differ between arguments and results
 Poses = Float[np.ndarray, "_n 4 4"]
 
@@ -85,7 +86,7 @@ def candidate_views(room: Room, rng: np.random.Generator, count: int) -> Poses:
         target = room.focus_m[rng.integers(len(room.focus_m), size=3 * close)] + rng.normal(
             0, 0.15, (3 * close, 3)
         )
-        turn, up = rng.uniform(0, 2 * np.pi, 3 * close), np.radians(rng.uniform(8, 60, 3 * close))
+        turn, up = rng.uniform(0, 2 * np.pi, 3 * close), np.radians(rng.uniform(-12, 60, 3 * close))
         away = np.stack([np.cos(turn) * np.cos(up), np.sin(turn) * np.cos(up), np.sin(up)], -1)
         position = target + away * (
             0.35 * 5.0 ** rng.uniform(0, 1, (3 * close, 1))
@@ -93,7 +94,8 @@ def candidate_views(room: Room, rng: np.random.Generator, count: int) -> Poses:
         free = np.flatnonzero(clearance_m(room, position) > 0.12)[:close]
         standing = np.concatenate([standing, position[free]])
         forward = np.concatenate([forward, -away[free]])
-    return look_along(standing, forward, np.radians(rng.normal(0, 4, len(standing))))
+    tilt_deg = np.where(rng.random(len(standing)) < TILTED_SHARE, 45.0, 4.0)
+    return look_along(standing, forward, np.radians(rng.normal(0, tilt_deg)))
 
 
 def _waypoints(room: Room, rng: np.random.Generator, length_m: float, config: PathConfig) -> Points:
