@@ -18,6 +18,7 @@ class AugmentConfig(Config):
     Attributes:
         zoom: largest enlargement; the smallest shows all that fits the aspect ratio.
         flip: probability of mirroring left and right.
+        reverse: probability of playing the clip backwards.
         roll_deg: largest turn about the optical axis.
         brightness: largest shift, as a fraction of white.
         contrast, saturation: largest relative change.
@@ -31,6 +32,7 @@ class AugmentConfig(Config):
 
     zoom: float = 1.5
     flip: float = 0.5
+    reverse: float = 0.5
     roll_deg: float = 4.0
     brightness: float = 0.15
     contrast: float = 0.25
@@ -44,7 +46,7 @@ class AugmentConfig(Config):
 
 
 PLAIN = AugmentConfig(
-    zoom=1.0, flip=0, roll_deg=0, brightness=0, contrast=0, saturation=0, gamma=1, white_balance=0, noise=0,
+    zoom=1.0, flip=0, reverse=0, roll_deg=0, brightness=0, contrast=0, saturation=0, gamma=1, white_balance=0, noise=0,
     blur_px=0, jpeg=0, erase=0,
 )  # fmt: skip
 
@@ -62,8 +64,16 @@ class View:
     G: Float[np.ndarray, "3 3"]
 
 
+def either_way(clip: Clips, probability: float, rng: np.random.Generator) -> Clips:
+    """Play a clip backwards with a probability."""
+    if rng.random() >= probability:
+        return clip
+    return Clips(clip.rgb[:, ::-1], clip.depth_mm[:, ::-1], clip.K[:, ::-1], clip.T_world_cam[:, ::-1])
+
+
 def augment(clip: Clips, width: int, height: int, config: AugmentConfig, rng: np.random.Generator) -> Clips:
     """Cut, resize and recolour one clip (c = 1) to width×height; depth comes out at half that size."""
+    clip = either_way(clip, config.reverse, rng)
     size = (clip.rgb.shape[3], clip.rgb.shape[2])
     cut = _Cut(size, (width, height), config, rng)
     views = [cut.view(K.astype(np.float64)) for K in clip.K[0]]

@@ -92,8 +92,7 @@ class BatchMaker:
         """Return one clip and its keyframes."""
         s = self._settings
         rng = self._mixer.generator(number)
-        clip = either_way(self._mixer.draw(rng, 1, s.frames)[0], rng)
-        clip = augment(clip, s.width, s.height, s.augment, rng)
+        clip = augment(self._mixer.draw(rng, 1, s.frames)[0], s.width, s.height, s.augment, rng)
         return clip, random_keyframes(s.frames, s.longest_window, rng)
 
 
@@ -107,13 +106,6 @@ def stacked(first: int, clips: Sequence[Clips], keyframe_index: Int64[np.ndarray
         T_world_cam=np.concatenate([c.T_world_cam for c in clips]),
         keyframe_index=keyframe_index,
     )
-
-
-def either_way(clip: Clips, rng: np.random.Generator) -> Clips:
-    """Play a clip backwards half of the time."""
-    if rng.random() < 0.5:
-        return clip
-    return Clips(clip.rgb[:, ::-1], clip.depth_mm[:, ::-1], clip.K[:, ::-1], clip.T_world_cam[:, ::-1])
 
 
 def random_keyframes(frames: int, longest: int, rng: np.random.Generator) -> Int64[np.ndarray, " T"]:

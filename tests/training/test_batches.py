@@ -12,8 +12,8 @@ import torch
 
 from remov3r.errors import DataError
 from remov3r.models.keyframes import KeyframeConfig, checked_keyframes
-from remov3r.training.augment import AugmentConfig
-from remov3r.training.batches import Batch, BatchMaker, BatchSettings, batches, either_way, random_keyframes
+from remov3r.training.augment import PLAIN, AugmentConfig, either_way
+from remov3r.training.batches import Batch, BatchMaker, BatchSettings, batches, random_keyframes
 from remov3r.training.shards import ShardSet
 
 
@@ -69,12 +69,13 @@ def test_short_clips_are_refused(shards: Path) -> None:
 
 def test_clips_are_played_either_way(shards: Path) -> None:
     clip = ShardSet(shards / "paths").clip(0)
-    found = [either_way(clip, np.random.default_rng(seed)) for seed in range(20)]
+    found = [either_way(clip, 0.5, np.random.default_rng(seed)) for seed in range(20)]
     forwards = [bool(np.array_equal(c.T_world_cam, clip.T_world_cam)) for c in found]
     backwards = [bool(np.array_equal(c.T_world_cam, clip.T_world_cam[:, ::-1])) for c in found]
     assert all(f != b for f, b in zip(forwards, backwards))
     assert any(forwards)
     assert any(backwards)
+    assert either_way(clip, PLAIN.reverse, np.random.default_rng(3)) is clip
 
 
 @pytest.mark.parametrize("frames", [1, 2, 12])
