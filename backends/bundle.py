@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from remov3r.backends.bundle_session import BundleConfig, BundleSession
 from remov3r.errors import DataError
-from remov3r.types import Frame, FrameEstimate, Pose, TrackedPose
+from remov3r.types import Covariance, Frame, FrameEstimate, Pose, TrackedPose
 
 __all__ = ["BundleBackend", "BundleConfig"]
 
@@ -55,6 +55,10 @@ class BundleBackend:
     def poses(self) -> dict[int, Pose]:
         """Return T_world_cam of every tracked frame, relative to its keyframe as optimised last."""
         return {} if self._session is None else self._session.store.poses()
+
+    def covariances(self) -> dict[int, Covariance]:
+        """Return the covariance of T_world_cam of each frame where it is known."""
+        return {}
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from remov3r.errors import ConfigError
 from remov3r.geometry import inverse
 from remov3r.types import (
+    Covariance,
     Frame,
     FrameEstimate,
     Pose,
@@ -63,6 +64,10 @@ class FrontEndOnlyBackend:
     def poses(self) -> dict[int, Pose]:
         """Return T_world_cam of every frame."""
         return dict(self._poses)
+
+    def covariances(self) -> dict[int, Covariance]:
+        """Return nothing: transforms are only chained here."""
+        return {}
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return nothing: there are no landmarks."""

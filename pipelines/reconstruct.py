@@ -117,7 +117,8 @@ class Slam:
         mesh, cloud = (None, None) if self._volume is None else self._fused(keyframes, self._volume)
         notes += self._recording.notes(meshed=mesh is not None, wanted=self._config.mesh)
         notes += self._volume.notes if self._volume else ()
-        trajectory, online = self._recording.trajectory(poses), self._recording.online()
+        trajectory = self._recording.trajectory(poses, self._backend.covariances())
+        online = self._recording.online()
         return Reconstruction(trajectory, online, keyframes, self._timer.timings(), mesh, cloud, notes)
 
     def _without_ground_truth(self, frame: Frame) -> Frame:

@@ -12,7 +12,16 @@ from remov3r.camera import Camera
 from remov3r.errors import ShapeError, TrackingError
 from remov3r.geometry import project_to_se3
 from remov3r.pipelines.thinning import at_most_wide
-from remov3r.types import Frame, FrameEstimate, Keyframe, Pose, TrackedPose, TrackingState, Trajectory
+from remov3r.types import (
+    Covariance,
+    Frame,
+    FrameEstimate,
+    Keyframe,
+    Pose,
+    TrackedPose,
+    TrackingState,
+    Trajectory,
+)
 
 
 class Recording:
@@ -70,9 +79,16 @@ class Recording:
         """Return the poses as they were when first given out."""
         return self._trajectory([t.T_world_cam for t in self._tracked])
 
-    def trajectory(self, poses: Mapping[int, Pose]) -> Trajectory:
-        """Return the final poses."""
-        return self._trajectory([poses[t.frame_index] for t in self._tracked])
+    def trajectory(
+        self, poses: Mapping[int, Pose], covariances: Mapping[int, Covariance] | None = None
+    ) -> Trajectory:
+        """Return the final poses; a frame whose covariance is not known has NaN there, None when no frame's is."""
+        final = self._trajectory([poses[t.frame_index] for t in self._tracked])
+        if not covariances:
+            return final
+        unknown = np.full((6, 6), np.nan)
+        known = np.stack([covariances.get(t.frame_index, unknown) for t in self._tracked])
+        return replace(final, covariances=known)
 
     def _trajectory(self, poses: list[Pose]) -> Trajectory:
         return Trajectory(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from remov3r.camera import Camera
-from remov3r.types import Frame, FrameEstimate, Pose, TrackedPose
+from remov3r.types import Covariance, Frame, FrameEstimate, Pose, TrackedPose
 
 
 @runtime_checkable
@@ -72,6 +72,10 @@ class Backend(Protocol):
 
     def poses(self) -> dict[int, Pose]:
         """Return T_world_cam of every tracked frame, re-anchored to its keyframe as optimised last."""
+        ...
+
+    def covariances(self) -> dict[int, Covariance]:
+        """Return the covariance of T_world_cam of each frame where it is known (rotation first, camera's frame)."""
         ...
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:

@@ -140,7 +140,7 @@ class Trajectory:
 
     Attributes:
         frame_index: index of each frame in its source.
-        covariances: one 6×6 per pose (rotation first, camera frame) or None.
+        covariances: one 6×6 per pose (rotation first, camera frame; NaN where not known) or None.
         scale: "metric" when translations are metres, "unknown" otherwise.
         is_keyframe: which of the poses are keyframes.
         state: one `TrackingState` per pose.

@@ -61,6 +61,18 @@ def test_drifted_rotations_are_made_proper() -> None:
     np.testing.assert_allclose(np.linalg.det(final.T_world_cam[:, :3, :3]), 1, atol=1e-12)
 
 
+def test_covariances_follow_their_frames_and_unknown_ones_are_nan() -> None:
+    recording = Recording(320)
+    recording.add(tracked(0))
+    recording.add(tracked(1))
+    poses = {0: np.eye(4), 1: np.eye(4)}
+    found = recording.trajectory(poses, {1: 4 * np.eye(6)}).covariances
+    assert found is not None
+    np.testing.assert_array_equal(found[1], 4 * np.eye(6))
+    assert np.isnan(found[0]).all()
+    assert recording.trajectory(poses, {}).covariances is None
+
+
 def test_keyframes_shrink_and_keep_image_and_depth_of_one_size() -> None:
     camera = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
     recording = Recording(keyframe_width=32)
