@@ -65,6 +65,7 @@ def export(
     covariance = validation.covariance
     if covariance is not None and with_covariance:
         figures["validation_nees"] = covariance.nees
+        figures["validation_nees_held_out"] = covariance.held_out_nees
     return save_network(
         network,
         weights,

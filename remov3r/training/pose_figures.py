@@ -37,17 +37,40 @@ class ClipErrors(Config):
 
 
 class CovarianceFigures(Config):
-    """Whether the covariances of T_key_cam fit its errors.
+    """Whether the covariances of T_key_cam fit its errors, over the frames that are no keyframes.
+
+    NEES is the mean normalised estimation error squared eᵀΣ⁻¹e, e = Log(T_pred⁻¹ T_true); 6 is honest, more is
+    overconfident. References: Bar-Shalom, Li & Kirubarajan 2001, section 5.4.
 
     Attributes:
-        nees: mean normalised estimation error squared eᵀΣ⁻¹e, e = Log(T_pred⁻¹ T_true), over the frames that are no
-            keyframes; 6 is honest, more is overconfident. References: Bar-Shalom, Li & Kirubarajan 2001, section 5.4.
-        factor: by which Σ would have to be multiplied for 6; the likelihood's best.
+        half_frames, half_nees: of two halves of the clips, every second one each.
     """
 
-    frames: int
-    nees: float
-    factor: float
+    half_frames: tuple[int, int]
+    half_nees: tuple[float, float]
+
+    @property
+    def frames(self) -> int:
+        """Frames of both halves."""
+        return sum(self.half_frames)
+
+    @property
+    def nees(self) -> float:
+        """NEES over both halves."""
+        return float(np.average(self.half_nees, weights=self.half_frames))
+
+    @property
+    def factor(self) -> float:
+        """By which Σ would have to be multiplied for 6; the likelihood's best."""
+        return self.nees / DEGREES_OF_FREEDOM
+
+    @property
+    def held_out_nees(self) -> float:
+        """NEES of each half with Σ times the factor fitted on the other half; NaN where one has no frames."""
+        if not min(self.half_frames):
+            return float("nan")
+        a, b = self.half_nees
+        return float(np.average([a / b, b / a], weights=self.half_frames) * DEGREES_OF_FREEDOM)
 
 
 class PoseFigures(Config):
@@ -110,17 +133,25 @@ def pose_figures(
 
 
 def covariance_figures(nees: list[np.ndarray]) -> CovarianceFigures | None:
-    """Judge covariances by the normalised errors squared of frames, in parts; None when there are none."""
-    if not nees or not sum(map(len, nees)):
+    """Judge covariances by the normalised errors squared of clips' frames; None when there are none."""
+    halves = [np.concatenate([*nees[first::2], np.empty(0)]) for first in (0, 1)]
+    if not sum(map(len, halves)):
         return None
-    every = np.concatenate(nees)
-    mean = float(every.mean())
-    return CovarianceFigures(frames=len(every), nees=mean, factor=mean / DEGREES_OF_FREEDOM)
+    first, second = (float(half.mean()) if len(half) else 0.0 for half in halves)
+    return CovarianceFigures(half_frames=(len(halves[0]), len(halves[1])), half_nees=(first, second))
 
 
 def pooled_covariance(figures: list[CovarianceFigures]) -> CovarianceFigures | None:
-    """Put the figures of several sets together, each frame weighing the same."""
-    return covariance_figures([np.full(f.frames, f.nees) for f in figures])
+    """Put the figures of several sets together, each frame weighing the same; None when there are none."""
+    if not figures:
+        return None
+    frames = np.array([f.half_frames for f in figures])
+    sums = (frames * [f.half_nees for f in figures]).sum(0)
+    first, second = (int(n) for n in frames.sum(0))
+    return CovarianceFigures(
+        half_frames=(first, second),
+        half_nees=(float(sums[0]) / max(first, 1), float(sums[1]) / max(second, 1)),
+    )
 
 
 def _one_clip(network: Remov3rNetwork, truth: Truth) -> _Clip:

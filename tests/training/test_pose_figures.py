@@ -103,11 +103,19 @@ def test_honest_covariances_have_a_mean_normalised_error_of_6() -> None:
         assert found.frames == 4000
         assert found.nees == pytest.approx(6 * factor, rel=0.05)
         assert found.factor == pytest.approx(factor, rel=0.05)
+        assert found.held_out_nees == pytest.approx(6, rel=0.05)
 
 
 def test_pooling_weighs_frames_and_not_sets() -> None:
     found = pooled_covariance(
-        [CovarianceFigures(frames=1, nees=12, factor=2), CovarianceFigures(frames=3, nees=4, factor=2 / 3)]
+        [
+            CovarianceFigures(half_frames=(1, 0), half_nees=(12, 0)),
+            CovarianceFigures(half_frames=(1, 2), half_nees=(6, 3)),
+        ]
     )
-    assert found == CovarianceFigures(frames=4, nees=6, factor=1)
+    assert found == CovarianceFigures(half_frames=(2, 2), half_nees=(9, 3))
+    assert found is not None
+    assert (found.frames, found.nees, found.factor) == (4, 6, 1)
+    assert found.held_out_nees == pytest.approx(6 * (3 + 1 / 3) / 2)  # each half with the other's factor
+    assert np.isnan(CovarianceFigures(half_frames=(3, 0), half_nees=(6, 0)).held_out_nees)
     assert pooled_covariance([]) is None
