@@ -24,7 +24,7 @@ WRAPPED = {
     "gtsam": {"backends/gtsam_bundle.py"},
     "open3d": {"backends/open3d_import.py"},
     "evo": {"eval/trajectory.py"},
-    "matplotlib": {"remov3r/training/reliability_plot.py"},
+    "matplotlib": {"remov3r/training/reliability_plot.py", "eval/plots.py"},
     "webdataset": {"remov3r/training/tar_shards.py"},
 }
 
