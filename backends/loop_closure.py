@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from pydantic import Field
 
 from remov3r.backends.features import Describer, Descriptors, FeatureConfig, Gray
-from remov3r.backends.loop_descriptor import image_descriptor
 from remov3r.backends.loop_geometry import (
     LoopView,
     Pixels,
@@ -19,6 +19,7 @@ from remov3r.backends.loop_geometry import (
     view_features,
     view_with_depth,
 )
+from remov3r.backends.map_reuse import thumbnail
 from remov3r.backends.place_index import PlaceIndex
 from remov3r.camera import Camera
 from remov3r.config import Config
@@ -43,7 +44,7 @@ class LoopConfig(Config):
     """
 
     recent: int = Field(10, ge=1)
-    candidates: int = Field(4, ge=1)
+    candidates: int = Field(3, ge=1)
     loops: int = Field(2, ge=1)
     neighbours: int = Field(2, ge=1)
     support_deg: float = Field(3.0, gt=0)
@@ -88,7 +89,7 @@ class LoopCloser:
             raise DataError(f"loop closure: keyframe {keyframe_index} comes after {self._indices[-1]}")
         pixels, descriptors = self._features(gray)
         self._front_ends.add(descriptor)
-        self._images.add(image_descriptor(gray, pixels, descriptors))
+        self._images.add(thumbnail(gray))
         self._views.append(view_with_depth(pixels, descriptors, dense, self._camera))
         self._indices.append(keyframe_index)
 
@@ -104,8 +105,9 @@ class LoopCloser:
             return ()
         view = self._views[new]
         alike = self._images.descriptor(new), self._front_ends.descriptor(new)
-        found = self._search(view.pixels, view.descriptors, alike, new - self._config.recent, (new - 1,))
-        return tuple(self._loop(place, self._indices[new], m) for place, m in found[: self._config.loops])
+        before, most = new - self._config.recent, self._config.loops
+        found = self._search(view.pixels, view.descriptors, alike, before, (new - 1,), most)
+        return tuple(self._loop(place, self._indices[new], m) for place, m in found)
 
     def relocalise(self, gray: Gray, descriptor: Descriptor | None) -> RelativePose | None:
         """Find where an image was taken, from the keyframe that says so best; `to_index` is -1.
@@ -114,8 +116,8 @@ class LoopCloser:
             ShapeError, DataError: as `add`.
         """
         pixels, descriptors = self._features(gray)
-        alike = image_descriptor(gray, pixels, descriptors), descriptor
-        found = self._search(pixels, descriptors, alike, len(self), ())
+        alike = thumbnail(gray), descriptor
+        found = self._search(pixels, descriptors, alike, len(self), (), 1)
         return self._loop(found[0][0], -1, found[0][1]) if found else None
 
     def state(self) -> dict[str, np.ndarray]:
@@ -129,7 +131,7 @@ class LoopCloser:
             "depth_m": np.concatenate([np.empty(0, np.float32), *(v.depth_m for v in views)]),
             "sigma_m": np.concatenate([np.empty(0, np.float32), *(v.sigma_m for v in views)]),
             "scale_sigma": np.array([v.scale_sigma for v in views], np.float64),
-            "image_descriptor": self._images.values(),
+            "thumbnail": self._images.values(),
             "front_end_descriptor": self._front_ends.values(),
         }
 
@@ -148,7 +150,7 @@ class LoopCloser:
             parts = [np.split(state[k], ends) for k in ("pixels", "descriptors", "depth_m", "sigma_m")]
             scales = state["scale_sigma"].tolist()
             closer._indices = state["keyframe_index"].tolist()
-            images, front_ends = state["image_descriptor"], state["front_end_descriptor"]
+            images, front_ends = state["thumbnail"], state["front_end_descriptor"]
         except KeyError as error:
             raise DataError(f"state of loop closure: no array {error.args[0]!r}") from error
         count = len(closer._indices)
@@ -175,6 +177,7 @@ class LoopCloser:
         alike: tuple[Descriptor, Descriptor | None],
         before: int,
         beside: tuple[int, ...],
+        most: int,
     ) -> list[tuple[int, ViewTransform]]:
         """Return the places that a view was taken near, with the transforms to it, most inliers first.
 
@@ -195,11 +198,12 @@ class LoopCloser:
         places = self._candidates(alike, before)
         hits = [(place, m) for place in places if (m := measure(place)) is not None]
         hits.sort(key=lambda hit: -hit[1].inliers)
-        return [
+        supported = (
             (place, m)
             for place, m in hits
             if any(self._supports(place, m, k, measure) for k in self._neighbours(place, before, beside))
-        ]
+        )
+        return list(islice(supported, most))
 
     def _candidates(self, alike: tuple[Descriptor, Descriptor | None], before: int) -> list[int]:
         """Return the places that look most alike by either descriptor, without repetition."""
