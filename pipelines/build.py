@@ -9,23 +9,30 @@ import torch
 
 from remov3r.backends.registry import create_backend
 from remov3r.frontends.network import NetworkFrontEnd
+from remov3r.frontends.recorded import RecordedFrontEnd, RecordingFrontEnd, open_recording
 from remov3r.frontends.sensor import SensorFrontEnd
-from remov3r.pipelines.config import PipelineConfig
+from remov3r.pipelines.config import RECORDED, PipelineConfig
 from remov3r.protocols import Backend, FrontEnd
 
 FRONT_ENDS: dict[str, Callable[[PipelineConfig], FrontEnd]] = {
     "network": lambda config: NetworkFrontEnd(config.network),
     "sensor": lambda config: SensorFrontEnd(config.sensor),
+    RECORDED: lambda config: RecordedFrontEnd(
+        open_recording(config.front_end.removeprefix(RECORDED)), config.recorded
+    ),
 }
 
 
 def build_front_end(config: PipelineConfig) -> FrontEnd:
-    """Make the front end that a configuration names.
+    """Make the front end that a configuration names, with a recorder around it where one is asked for.
 
     Raises:
         ConfigError: its weights are not there or do not fit.
+        DataError: its recording cannot be read, or the folder for a new one is not empty.
     """
-    return FRONT_ENDS[config.front_end](config)
+    kind = RECORDED if config.front_end.startswith(RECORDED) else config.front_end
+    front_end = FRONT_ENDS[kind](config)
+    return RecordingFrontEnd(front_end, config.record) if config.record else front_end
 
 
 def build_backend(config: PipelineConfig) -> Backend:

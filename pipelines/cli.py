@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="reconstruct a video, an image folder or a data set"))
     _add_eval(commands.add_parser("eval", help="score the output of a run against ground truth"))
+    _add_compare(commands.add_parser("compare", help="compare trajectories of any systems with a reference"))
     demo = commands.add_parser("demo", help="render a synthetic room video, reconstruct it, write a report")
     demo.add_argument("--out", default="out/demo", metavar="DIR", help="output folder (%(default)s)")
     demo.add_argument("--seconds", type=float, default=10.0, help="length of the video (%(default)s)")
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="print the resolved configuration as TOML")
     _add_config(config)
     config.set_defaults(module="run")
+    _add_recorded(commands.add_parser("recorded", help="check what another front end wrote"))
     _add_data(commands.add_parser("data", help="check data sets and pack them for training"))
     # Its options are the training program's own: everything after the word is handed on.
     commands.add_parser("train", help="train the network (remov3r train --help)", add_help=False)
@@ -91,7 +93,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--stride", type=int, default=1, metavar="N", help="take every N-th frame (%(default)s)")
     run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
     run.add_argument("--backend", metavar="none|bundle", help="none: the network's own trajectory")
-    run.add_argument("--front-end", choices=("network", "sensor"), help="sensor: the data set's depth")
+    run.add_argument(
+        "--front-end",
+        metavar="network|sensor|recorded:DIR",
+        help="sensor: the data set's depth; recorded: what another front end wrote (docs/recorded.md)",
+    )
+    run.add_argument("--record", metavar="DIR", help="write what the front end says, to be used as recorded:DIR")
     run.add_argument("--no-mesh", action="store_true", help="trajectory and keyframes only")
     run.add_argument("--out", metavar="DIR", help="output folder (out/NAME)")
     _add_config(run)
@@ -101,9 +108,32 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("out", metavar="OUT", help="output folder of a finished run")
     evaluate.add_argument(
-        "--reference", required=True, metavar="PATH", help="TUM trajectory file, or data set folder"
+        "--reference", required=True, metavar="PATH", help="trajectory file, or data set folder"
     )
     evaluate.set_defaults(module="run")
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "trajectories",
+        nargs="+",
+        metavar="FILE",
+        help="TUM, KITTI, EuRoC csv or npz; or the output folder of a run",
+    )
+    compare.add_argument(
+        "--reference", required=True, metavar="PATH", help="trajectory file, or data set folder"
+    )
+    compare.add_argument(
+        "--align",
+        default="se3",
+        choices=("se3", "sim3"),
+        help="of plots and per-frame errors (%(default)s); the table holds both",
+    )
+    compare.add_argument(
+        "--tolerance", type=float, default=0.01, metavar="S", help="between timestamps (%(default)s s)"
+    )
+    compare.add_argument("--out", default="out/compare", metavar="DIR", help="output folder (%(default)s)")
+    compare.set_defaults(module="compare")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
@@ -137,6 +167,13 @@ def _add_data(data: argparse.ArgumentParser) -> None:
         action.add_argument("--dataset", default="auto", choices=("auto", *_DEPTH_SETS))
         action.add_argument("--camera", metavar="FX,FY,CX,CY|FILE", help="in place of the data set's own")
     data.set_defaults(module="data")
+
+
+def _add_recorded(recorded: argparse.ArgumentParser) -> None:
+    actions = recorded.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="look for what is wrong with it; exit status 1 if there are errors")
+    check.add_argument("recording", metavar="DIR|LAYOUT:DIR", help="as after recorded: in run --front-end")
+    recorded.set_defaults(module="recorded")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from remov3r.data.check import check_sequence
 from remov3r.data.findings import Finding
-from remov3r.data.scenes import FoundSequence, find_sequences
+from remov3r.data.scenes import find_sequences
 from remov3r.errors import ConfigError
 from remov3r.pipelines.terminal import say
 from remov3r.training.framing import Framing
@@ -32,17 +32,17 @@ def check_command(arguments: argparse.Namespace) -> int:
     """Check each sequence at or below a folder and print what was found."""
     errors = 0
     for sequence in find_sequences(Path(arguments.dir), arguments.dataset):
-        with _progress(str(sequence.path)) as show:
+        with progress(str(sequence.path)) as show:
             findings = check_sequence(sequence.path, sequence.dataset, arguments.camera, show)
-        Console().print(findings_table(sequence, findings))
+        Console().print(findings_table(f"{sequence.path} ({sequence.dataset})", findings))
         errors += sum(f.level == "error" for f in findings)
     say(f"{errors} errors" if errors else "no errors")
     return int(errors > 0)
 
 
-def findings_table(sequence: FoundSequence, findings: list[Finding]) -> Table:
-    """Lay out the findings of one sequence."""
-    table = Table(title=f"{sequence.path} ({sequence.dataset})", title_justify="left", show_lines=True)
+def findings_table(title: str, findings: list[Finding]) -> Table:
+    """Lay out the findings of one sequence or recording."""
+    table = Table(title=escape(title), title_justify="left", show_lines=True)
     for column in ("", "what", "found", "likely cause", "what to do"):
         table.add_column(column, overflow="fold")
     for f in findings:
@@ -61,14 +61,14 @@ def pack_command(arguments: argparse.Namespace) -> int:
     framing = Framing(width, height, arguments.max_depth)
     options = PackOptions(framing, arguments.dataset, arguments.image, arguments.camera, arguments.workers)
     sources = [Path(source) for source in arguments.source]
-    with _progress("packing") as show:
+    with progress("packing") as show:
         count = pack(sources, Path(arguments.out), options, lambda _, done, total: show(done, total))
     say(f"{count} sequences packed into {arguments.out}")
     return 0
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error; silent where it is no terminal."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:

@@ -141,6 +141,8 @@ def _assignments(arguments: argparse.Namespace) -> list[str]:
         chosen.append(f"backend={arguments.backend}")
     if arguments.front_end:
         chosen.append(f"front_end={arguments.front_end}")
+    if arguments.record:
+        chosen.append(f"record={arguments.record}")
     if arguments.no_mesh:
         chosen.append("mesh=false")
     return chosen
