@@ -2,7 +2,7 @@
 
 A node is a keyframe: its pose in the world and, where the front end's scale drifts, the factor that turns its
 own lengths into metres (GTSAM's Similarity3). Measurements from keyframe to keyframe are trusted; loops are
-not: online they stand behind a robust kernel, and `close` sorts the wrong ones out by graduated non-convexity.
+not: they stand behind a robust kernel until `close` sorts the wrong ones out by graduated non-convexity.
 
 References: Kaess et al. 2012 (iSAM2); Yang et al. 2020 (GNC); Strasdat et al. 2010 (scale drift).
 """
@@ -68,6 +68,7 @@ class PoseGraph:
         self.loops: list[Edge] = []
         self.wrong: Bool[np.ndarray, " l"] = np.zeros(0, bool)
         self._sigma_factor = 1.0
+        self._sorted = 0  # so many of the loops have been sorted into right and wrong
         self._isam: gtsam.ISAM2 | None = None
         self._known = (0, 0, 0, 0)  # how many keyframes, edges, loops and priors iSAM2 has been given
 
@@ -87,7 +88,8 @@ class PoseGraph:
             raise DataError(f"keyframe {index}: is in the graph already")
         if not (np.isfinite(scale) and scale > 0):
             raise DataError(f"keyframe {index}: scale {scale} is not a positive number")
-        self._values.insert(index, self._nodes.node(rigid_pose(T_world_key, f"keyframe {index}"), scale))
+        state = GraphState(rigid_pose(T_world_key, f"keyframe {index}"), scale)
+        self._nodes.insert(self._values, index, state)
         self._indices.append(index)
 
     def add_prior(self, prior: Prior) -> None:
@@ -126,16 +128,19 @@ class PoseGraph:
         isam = self._isam if self._isam is not None else self._new_isam()
         factors, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
         for index in self._indices[keyframes:]:
-            values.insert(index, self._nodes.copy(self._values, index))
+            self._nodes.insert(values, index, self._nodes.read(self._values, index))
         if keyframes == 0:
             self._add_anchor(factors)
         self._add_edges(factors, self.edges[edges:], self._sigma_factor)
-        doubtful = [e for e, wrong in zip(self.loops[loops:], self.wrong[loops:]) if not wrong]
+        right = np.flatnonzero(~self.wrong)
+        sure = [self.loops[i] for i in right[(right >= loops) & (right < self._sorted)]]
+        doubtful = [self.loops[i] for i in right[right >= max(loops, self._sorted)]]
+        self._add_edges(factors, sure)
         self._add_edges(factors, doubtful, robust=True)
         self._add_priors(factors, self._priors[priors:])
         try:
             isam.update(factors, values)
-            for _ in range(3 if doubtful else 0):
+            for _ in range(3 if sure or doubtful else 0):
                 isam.update()
             result = isam.calculateEstimate()
             accepted = self._is_better(isam.getFactorsUnsafe(), result)
@@ -164,7 +169,7 @@ class PoseGraph:
             accepted = False
         if accepted:
             self._values, self.wrong, self._sigma_factor = result, wrong, sigma_factor
-            self._isam = None
+            self._isam, self._sorted = None, len(self.loops)
         return self._result(accepted)
 
     def state(self, index: int) -> GraphState:
@@ -174,11 +179,16 @@ class PoseGraph:
             DataError: the keyframe is unknown.
         """
         self._check_known(f"state of keyframe {index}", index)
-        return self._nodes.read(self._values, index)
+        raw = self._nodes.read(self._values, index)
+        return GraphState(project_to_se3(raw.T_world_key), raw.scale)
 
     def states(self) -> dict[int, GraphState]:
         """Return where the keyframes are, as optimised last, in the order they were added."""
-        return {index: self._nodes.read(self._values, index) for index in self._indices}
+        if not self._indices:
+            return {}
+        raw = [self._nodes.read(self._values, index) for index in self._indices]
+        T = project_to_se3(np.stack([state.T_world_key for state in raw]))
+        return {i: GraphState(*row) for i, *row in zip(self._indices, T, (state.scale for state in raw))}
 
     def covariances(self) -> dict[int, Float[np.ndarray, "d d"]]:
         """Return the marginal covariance of each keyframe: rotation, translation (and log scale), in its frame.
@@ -227,9 +237,8 @@ class PoseGraph:
     def _add_anchor(self, graph: gtsam.NonlinearFactorGraph) -> None:
         if self._indices:
             first = self._indices[0]
-            node = self._nodes.copy(self._values, first)
             noise = gtsam.noiseModel.Isotropic.Sigma(self._nodes.dim, _ANCHOR_SIGMA)
-            graph.add(self._nodes.prior(first, node, noise))
+            graph.add(self._nodes.prior(first, self._nodes.read(self._values, first), noise))
 
     def _add_edges(
         self,
@@ -242,15 +251,15 @@ class PoseGraph:
             noise = self._noise(
                 edge.covariance * sigma_factor**2, edge.log_scale_sigma * sigma_factor, robust
             )
-            node = self._nodes.node(edge.T_from_to, float(np.exp(edge.log_scale)))
-            graph.add(self._nodes.between(edge.from_index, edge.to_index, node, noise))
+            measured = GraphState(edge.T_from_to, float(np.exp(edge.log_scale)))
+            graph.add(self._nodes.between(edge.from_index, edge.to_index, measured, noise))
 
     def _add_priors(
         self, graph: gtsam.NonlinearFactorGraph, priors: Sequence[Prior], robust: bool = True
     ) -> None:
         for prior in priors:
             noise = self._noise(prior.covariance, prior.log_scale_sigma, robust)
-            graph.add(self._nodes.prior(prior.index, self._nodes.node(prior.T_world_key, 1.0), noise))
+            graph.add(self._nodes.prior(prior.index, GraphState(prior.T_world_key), noise))
 
     def _noise(self, covariance: Covariance, log_scale_sigma: float, robust: bool) -> gtsam.noiseModel.Base:
         if self._nodes.dim == 7:
@@ -267,9 +276,7 @@ class PoseGraph:
     def _is_better(self, graph: gtsam.NonlinearFactorGraph, result: gtsam.Values) -> bool:
         """Whether a result is finite and fits no worse than the last good state."""
         before, after = graph.error(self._values), graph.error(result)
-        states = [self._nodes.read(result, index) for index in self._indices]
-        finite = np.isfinite([[*s.T_world_key.ravel(), s.scale] for s in states]).all()
-        return bool(finite and np.isfinite(after) and after <= before * (1 + 1e-6) + 1e-6)
+        return bool(np.isfinite(after) and after <= before * (1 + 1e-6) + 1e-6)
 
     def _result(self, accepted: bool) -> GraphResult:
         return GraphResult(accepted, len(self.loops), int(self.wrong.sum()), self._sigma_factor)
@@ -293,29 +300,27 @@ class PoseGraph:
 
 
 class _Rigid:
-    """Nodes that are poses."""
+    """Nodes that are poses; their scale is one."""
 
     dim = 6
 
-    def node(self, T: Pose, scale: float) -> gtsam.Pose3:
-        """Make a node or a measurement."""
-        return gtsam.Pose3(T)
-
-    def copy(self, values: gtsam.Values, index: int) -> gtsam.Pose3:
-        """Return a node as GTSAM's own type."""
-        return values.atPose3(index)
+    def insert(self, values: gtsam.Values, index: int, state: GraphState) -> None:
+        """Add a node."""
+        values.insert(index, gtsam.Pose3(state.T_world_key))
 
     def read(self, values: gtsam.Values, index: int) -> GraphState:
-        """Return a node as arrays."""
-        return GraphState(_orthonormal(values.atPose3(index).matrix()))
+        """Return a node."""
+        return GraphState(values.atPose3(index).matrix())
 
-    def between(self, a: int, b: int, node: gtsam.Pose3, noise: gtsam.noiseModel.Base) -> gtsam.Factor:
+    def between(
+        self, a: int, b: int, measured: GraphState, noise: gtsam.noiseModel.Base
+    ) -> gtsam.NonlinearFactor:
         """Make a factor between two nodes."""
-        return gtsam.BetweenFactorPose3(a, b, node, noise)
+        return gtsam.BetweenFactorPose3(a, b, gtsam.Pose3(measured.T_world_key), noise)
 
-    def prior(self, index: int, node: gtsam.Pose3, noise: gtsam.noiseModel.Base) -> gtsam.Factor:
+    def prior(self, index: int, measured: GraphState, noise: gtsam.noiseModel.Base) -> gtsam.NonlinearFactor:
         """Make a factor on one node."""
-        return gtsam.PriorFactorPose3(index, node, noise)
+        return gtsam.PriorFactorPose3(index, gtsam.Pose3(measured.T_world_key), noise)
 
 
 class _Scaled:
@@ -323,29 +328,28 @@ class _Scaled:
 
     dim = 7
 
-    def node(self, T: Pose, scale: float) -> gtsam.Similarity3:
-        """Make a node or a measurement."""
-        return gtsam.Similarity3(gtsam.Rot3(T[:3, :3]), T[:3, 3] / scale, scale)
-
-    def copy(self, values: gtsam.Values, index: int) -> gtsam.Similarity3:
-        """Return a node as GTSAM's own type."""
-        return values.atSimilarity3(index)
+    def insert(self, values: gtsam.Values, index: int, state: GraphState) -> None:
+        """Add a node."""
+        values.insert(index, _similarity(state))
 
     def read(self, values: gtsam.Values, index: int) -> GraphState:
-        """Return a node as arrays."""
+        """Return a node."""
         S = values.atSimilarity3(index)
         T = np.eye(4)
         T[:3, :3], T[:3, 3] = S.rotation().matrix(), S.scale() * S.translation()
-        return GraphState(_orthonormal(T), float(S.scale()))
+        return GraphState(T, float(S.scale()))
 
-    def between(self, a: int, b: int, node: gtsam.Similarity3, noise: gtsam.noiseModel.Base) -> gtsam.Factor:
+    def between(
+        self, a: int, b: int, measured: GraphState, noise: gtsam.noiseModel.Base
+    ) -> gtsam.NonlinearFactor:
         """Make a factor between two nodes."""
-        return gtsam.BetweenFactorSimilarity3(a, b, node, noise)
+        return gtsam.BetweenFactorSimilarity3(a, b, _similarity(measured), noise)
 
-    def prior(self, index: int, node: gtsam.Similarity3, noise: gtsam.noiseModel.Base) -> gtsam.Factor:
+    def prior(self, index: int, measured: GraphState, noise: gtsam.noiseModel.Base) -> gtsam.NonlinearFactor:
         """Make a factor on one node."""
-        return gtsam.PriorFactorSimilarity3(index, node, noise)
+        return gtsam.PriorFactorSimilarity3(index, _similarity(measured), noise)
 
 
-def _orthonormal(T: Pose) -> Pose:
-    return project_to_se3(T) if np.isfinite(T).all() else T
+def _similarity(state: GraphState) -> gtsam.Similarity3:
+    T, s = state.T_world_key, state.scale
+    return gtsam.Similarity3(gtsam.Rot3(T[:3, :3]), T[:3, 3] / s, s)

@@ -54,7 +54,7 @@ class PoseGraphConfig(Config):
 
     Attributes:
         loop_closure: look for places seen before, to tie them together and to find the way again when lost.
-        sort_loops_after: so many loops are sorted into right and wrong online; then at half as many more, and so on.
+        sort_loops_after: so many loops are sorted into right and wrong at once; then half as many more, and so on.
         weak_frames: so many frames in a row are held up by the motion so far; then tracking is lost.
         restart_after_frames: so many frames without a measurement, and a new keyframe starts afresh.
     """
@@ -64,7 +64,7 @@ class PoseGraphConfig(Config):
     tracker: TrackerConfig = TrackerConfig()
     loops: LoopConfig = LoopConfig()
     loop_closure: bool = True
-    sort_loops_after: int = Field(5, ge=1)
+    sort_loops_after: int = Field(1, ge=1)
     keyframe_survivors: float = Field(0.5, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)

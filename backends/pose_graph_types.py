@@ -18,7 +18,7 @@ class GraphConfig(Config):
 
     Attributes:
         similarity: give every keyframe its own scale (Sim(3)) instead of one for all (SE(3)).
-        kernel: Cauchy's, of priors always and of loops before `close`; in standard deviations.
+        kernel: Cauchy's, of priors always and of loops until they are sorted; in standard deviations.
         inlier_probability: a true loop is nearer than GNC's limit with this probability.
         spare_sigma_factors: by how much trusted measurements may be worse than they say; the next one is tried
             when fewer loops agree with them than `spare_inlier_ratio`.
@@ -26,7 +26,7 @@ class GraphConfig(Config):
     """
 
     similarity: bool = False
-    kernel: float = Field(1.0, gt=0)
+    kernel: float = Field(3.0, gt=0)
     inlier_probability: float = Field(0.99, gt=0, lt=1)
     relinearize_threshold: float = Field(0.01, gt=0)
     iterations: int = Field(200, ge=1)
