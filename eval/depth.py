@@ -1,22 +1,22 @@
-"""Depth errors over the pixels that have ground truth: AbsRel and δ < 1.25 of each frame, then their mean.
+"""Depth errors over the pixels that have ground truth, each frame by itself or all pixels together.
 
-Variants: metric (as predicted), median-scaled (× median truth / median prediction, per frame),
-scale-and-shift (s · prediction + t, least squares in depth, per frame) and aligned (after alignment to the
-landmarks, before any look at the ground truth).
+Variants: metric (as predicted), median-scaled (× median truth / median prediction), scaled (least squares in
+depth), scale-and-shift (s · prediction + t, the same), all fitted to each frame; and aligned (after alignment to
+the landmarks, before any look at the ground truth).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
-from jaxtyping import Float
-from pydantic import PositiveFloat
+from jaxtyping import Bool, Float
+from pydantic import PositiveFloat, model_validator
 
 from remov3r.config import Config
-from remov3r.errors import DataError
+from remov3r.errors import DataError, ShapeError
 
 Map = Float[np.ndarray, "h w"]
 Pixels = Float[np.ndarray, " n"]
@@ -27,10 +27,18 @@ class DepthEvalConfig(Config):
 
     Attributes:
         min_m, max_m: ground truth outside this range is left out.
+        ranges_m: depth as predicted is also judged within each of these ranges of the ground truth.
     """
 
     min_m: PositiveFloat = 0.1
     max_m: PositiveFloat = 10.0
+    ranges_m: tuple[tuple[float, float], ...] = ((0.1, 2.0), (2.0, 5.0), (5.0, 10.0))
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DepthEvalConfig:
+        if any(low >= high for low, high in ((self.min_m, self.max_m), *self.ranges_m)):
+            raise ValueError("each range needs its smaller end first")
+        return self
 
 
 DEFAULT = DepthEvalConfig()
@@ -42,30 +50,76 @@ class DepthPair:
 
     Attributes:
         aligned_m: the prediction after alignment to the landmarks; None where there is none.
+        mask: pixels of the truth that count; None for all.
     """
 
     predicted_m: Float[np.ndarray, "h w"]
     truth_m: Float[np.ndarray, "th tw"]
     aligned_m: Float[np.ndarray, "h w"] | None = None
+    mask: Bool[np.ndarray, "mh mw"] | None = None
 
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Mean of |prediction − truth| / truth, and share of pixels whose ratio to the truth is within 1.25."""
+    """Errors over pixels, prediction p and truth t.
+
+    Attributes:
+        abs_rel: mean of abs(p - t) / t.
+        delta_1_25: share of pixels with max(p / t, t / p) < 1.25; the others below 1.25² and 1.25³.
+        sq_rel_m: mean of (p - t)² / t.
+        rmse_m: root mean square of p - t.
+        rmse_log: root mean square of ln p - ln t.
+    """
 
     abs_rel: float
     delta_1_25: float
+    sq_rel_m: float
+    rmse_m: float
+    rmse_log: float
+    delta_1_25_2: float
+    delta_1_25_3: float
+
+
+@dataclass(frozen=True)
+class RangeErrors:
+    """Errors of the depth as predicted, all pixels together whose ground truth lies in a range."""
+
+    min_m: float
+    max_m: float
+    errors: DepthErrors
+    pixels: int
+
+
+@dataclass(frozen=True)
+class PooledErrors:
+    """Errors over all pixels of all frames, so that frames with more of them count more."""
+
+    metric: DepthErrors
+    median: DepthErrors
+    scale: DepthErrors
+    scale_shift: DepthErrors
+    aligned: DepthErrors | None
+    pixels: int
 
 
 @dataclass(frozen=True)
 class DepthMetrics:
-    """Errors of all variants; `aligned` is None where no frame has it. `frames` had a pixel to compare."""
+    """Errors of all variants, each the mean over frames; `aligned` is None where no frame has it.
+
+    Attributes:
+        frames: how many had a pixel to compare.
+        pooled: the same over all pixels together.
+        ranges: by distance; ranges without a pixel are left out.
+    """
 
     metric: DepthErrors
     median: DepthErrors
     scale_shift: DepthErrors
     aligned: DepthErrors | None
     frames: int
+    scale: DepthErrors
+    pooled: PooledErrors
+    ranges: tuple[RangeErrors, ...]
 
 
 def depth_metrics(pairs: Iterable[DepthPair], config: DepthEvalConfig = DEFAULT) -> DepthMetrics | None:
@@ -75,21 +129,32 @@ def depth_metrics(pairs: Iterable[DepthPair], config: DepthEvalConfig = DEFAULT)
         pairs: consumed lazily; frames without a pixel to compare are passed over.
     Returns:
         None when no frame had a pixel to compare.
+    Raises:
+        ShapeError: a mask is not of the truth's size.
     """
-    rows, aligned = [], []
+    sums: dict[str, _Sums] = {name: _Sums() for name in (*_VARIANTS, "aligned")}
+    ranges = [_Sums() for _ in config.ranges_m]
     for pair in pairs:
-        predicted, truth = _comparable(pair.predicted_m, pair.truth_m, config)
+        predicted, truth = _comparable(pair, pair.predicted_m, config)
         if truth.size == 0:
             continue
-        variants = (predicted, _median_scaled(predicted, truth), _scale_shifted(predicted, truth, config))
-        rows.append([depth_errors(variant, truth) for variant in variants])
+        for name, fitted in _VARIANTS.items():
+            sums[name].add(fitted(predicted, truth, config.min_m), truth)
+        for within, (low, high) in zip(ranges, config.ranges_m):
+            use = (truth >= low) & (truth < high)
+            within.add(predicted[use], truth[use])
         if pair.aligned_m is not None:
-            aligned_pixels, truth = _comparable(pair.aligned_m, pair.truth_m, config)
-            aligned += [depth_errors(aligned_pixels, truth)] if truth.size else []
-    if not rows:
+            sums["aligned"].add(*_comparable(pair, pair.aligned_m, config))
+    if sums["metric"].frames == 0:
         return None
-    metric, median, scale_shift = (_mean(errors) for errors in zip(*rows))
-    return DepthMetrics(metric, median, scale_shift, _mean(aligned) if aligned else None, len(rows))
+    mean, pooled = ({name: s.errors(pool) for name, s in sums.items()} for pool in (False, True))
+    by_range = zip(config.ranges_m, ranges)
+    return DepthMetrics(
+        **mean,
+        frames=sums["metric"].frames,
+        pooled=PooledErrors(**pooled, pixels=sums["metric"].pixels),
+        ranges=tuple(RangeErrors(*r, e, s.pixels) for r, s in by_range if (e := s.errors(True)) is not None),
+    )
 
 
 def depth_errors(predicted_m: Pixels, truth_m: Pixels) -> DepthErrors:
@@ -100,8 +165,17 @@ def depth_errors(predicted_m: Pixels, truth_m: Pixels) -> DepthErrors:
     """
     if truth_m.size == 0:
         raise DataError("no pixel has both a prediction and ground truth in range")
-    ratio = np.maximum(predicted_m / truth_m, truth_m / predicted_m)
-    return DepthErrors(float(np.mean(np.abs(predicted_m - truth_m) / truth_m)), float(np.mean(ratio < 1.25)))
+    off, log_ratio = predicted_m - truth_m, np.abs(np.log(predicted_m / truth_m))
+    within = [float(np.mean(log_ratio < power * np.log(1.25))) for power in (1, 2, 3)]
+    return DepthErrors(
+        float(np.mean(np.abs(off) / truth_m)),
+        within[0],
+        float(np.mean(off**2 / truth_m)),
+        float(np.sqrt(np.mean(off**2))),
+        float(np.sqrt(np.mean(log_ratio**2))),
+        within[1],
+        within[2],
+    )
 
 
 def resized_depth(depth_m: Map, width: int, height: int) -> Float[np.ndarray, "th tw"]:
@@ -123,26 +197,73 @@ def resized_depth(depth_m: Map, width: int, height: int) -> Float[np.ndarray, "t
     return np.where(share > 0.999, smooth, nearest)
 
 
-def _comparable(
-    predicted_m: Map, truth_m: Float[np.ndarray, "th tw"], config: DepthEvalConfig
-) -> tuple[Pixels, Pixels]:
+class _Sums:
+    """Errors of frames, to be averaged over frames or over their pixels."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[float]] = []
+        self._counts: list[int] = []
+
+    @property
+    def frames(self) -> int:
+        return len(self._rows)
+
+    @property
+    def pixels(self) -> int:
+        return sum(self._counts)
+
+    def add(self, predicted: Pixels, truth: Pixels) -> None:
+        """Add a frame; without pixels it does not count."""
+        if truth.size:
+            errors = depth_errors(predicted, truth)
+            self._rows.append([getattr(errors, name) for name in _ERRORS])
+            self._counts.append(truth.size)
+
+    def errors(self, pooled: bool) -> DepthErrors | None:
+        """Average over the frames; pooled: over all pixels, with roots taken last. None without a frame."""
+        if not self._rows:
+            return None
+        table = np.array(self._rows)
+        if not pooled:
+            return DepthErrors(*table.mean(0).tolist())
+        power = np.where([name.startswith("rmse") for name in _ERRORS], 2.0, 1.0)
+        return DepthErrors(*(np.average(table**power, 0, self._counts) ** (1 / power)).tolist())
+
+
+def _comparable(pair: DepthPair, predicted_m: Map, config: DepthEvalConfig) -> tuple[Pixels, Pixels]:
     """Pixels with a prediction and ground truth in range, at the ground truth's size."""
-    predicted = resized_depth(predicted_m, truth_m.shape[1], truth_m.shape[0])
-    use = (truth_m >= config.min_m) & (truth_m <= config.max_m) & (predicted > 0) & np.isfinite(predicted)
-    return predicted[use].astype(np.float64), truth_m[use].astype(np.float64)
+    truth = pair.truth_m
+    if pair.mask is not None and pair.mask.shape != truth.shape:
+        raise ShapeError(f"the mask {pair.mask.shape} is not of the size of the ground truth {truth.shape}")
+    predicted = resized_depth(predicted_m, truth.shape[1], truth.shape[0])
+    use = (truth >= config.min_m) & (truth <= config.max_m) & (predicted > 0) & np.isfinite(predicted)
+    use &= True if pair.mask is None else pair.mask
+    return predicted[use].astype(np.float64), truth[use].astype(np.float64)
 
 
-def _median_scaled(predicted: Pixels, truth: Pixels) -> Pixels:
+def _as_predicted(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
+    return predicted
+
+
+def _median_scaled(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
     return predicted * (np.median(truth) / np.median(predicted))
 
 
-def _scale_shifted(predicted: Pixels, truth: Pixels, config: DepthEvalConfig) -> Pixels:
+def _scaled(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
+    return predicted * float((predicted @ truth) / (predicted @ predicted))
+
+
+def _scale_shifted(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
     """Least-squares fit; what it puts below the range is lifted to its lower end, so that ratios exist."""
     A = np.stack([predicted, np.ones_like(predicted)], 1)
     scale, shift = np.linalg.lstsq(A, truth, rcond=None)[0]
-    return np.maximum(scale * predicted + shift, config.min_m)
+    return np.maximum(scale * predicted + shift, least_m)
 
 
-def _mean(errors: Iterable[DepthErrors]) -> DepthErrors:
-    table = np.array([(e.abs_rel, e.delta_1_25) for e in errors]).mean(0)
-    return DepthErrors(float(table[0]), float(table[1]))
+_ERRORS = [field.name for field in fields(DepthErrors)]
+_VARIANTS = {
+    "metric": _as_predicted,
+    "median": _median_scaled,
+    "scale": _scaled,
+    "scale_shift": _scale_shifted,
+}

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
 
 from remov3r.data.sources import open_source, read_reference
 from remov3r.data.stream import StreamedSource
 from remov3r.errors import ConfigError, DataError
-from remov3r.eval.metrics import Metrics, evaluate
+from remov3r.eval.metrics import EvalConfig, Metrics, evaluate
+from remov3r.eval.rotations import stored_rotations
+from remov3r.eval.trajectory_files import read_trajectory_file
 from remov3r.types import Reconstruction, Trajectory
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -19,10 +27,13 @@ class GroundTruth:
     Attributes:
         reference: poses, or None.
         depth: the same input with registered depth, or None.
+        stored_rotations: of the reference's poses as the data set holds them, not quite rotations; None where
+            they are not known.
     """
 
     reference: Trajectory | None = None
     depth: StreamedSource | None = None
+    stored_rotations: Float[np.ndarray, "n 3 3"] | None = None
 
     @property
     def empty(self) -> bool:
@@ -31,16 +42,23 @@ class GroundTruth:
 
 
 def ground_truth_of(path: Path, dataset: str = "auto", sensor: bool = False) -> GroundTruth:
-    """Find the ground truth at a path: a TUM trajectory file, or a data set with poses and perhaps depth.
+    """Find the ground truth at a path: a trajectory file, or a data set with poses and perhaps depth.
 
     Args:
         sensor: the run used the depth sensor, so its poses are the colour camera's.
     Raises:
         DataError: nothing there, or bad poses.
     """
-    if path.suffix in (".tum", ".txt"):
-        return GroundTruth(read_reference(path))
-    return GroundTruth(read_reference(path, dataset, sensor), depth_of(path, dataset))
+    if path.is_file():
+        return GroundTruth(read_trajectory_file(path).trajectory)
+    reference = read_reference(path, dataset, sensor)
+    return GroundTruth(reference, depth_of(path, dataset), rotations_of(path, reference))
+
+
+def rotations_of(path: Path, reference: Trajectory) -> Float[np.ndarray, "n 3 3"] | None:
+    """Read the rotations behind a data set's reference before their projection; None where not known."""
+    stored = stored_rotations(path)
+    return stored if stored is not None and len(stored) == len(reference) else None
 
 
 def depth_of(path: Path, dataset: str = "auto") -> StreamedSource | None:
@@ -51,11 +69,17 @@ def depth_of(path: Path, dataset: str = "auto") -> StreamedSource | None:
         return None
 
 
-def score(result: Reconstruction, truth: GroundTruth) -> Metrics | None:
-    """Measure a run; None where there is no ground truth at all.
+def score(result: Reconstruction, truth: GroundTruth, config: EvalConfig | None = None) -> Metrics | None:
+    """Measure a run; None where there is no ground truth at all. What looks wrong is logged as a warning.
 
     Raises:
         DataError: the ground truth is unreadable or belongs to other frames.
         MissingDependencyError: evo is not installed.
     """
-    return None if truth.empty else evaluate(result, truth.reference, truth.depth)
+    if truth.empty:
+        return None
+    metrics = evaluate(result, truth.reference, truth.depth, config or EvalConfig(), truth.stored_rotations)
+    if metrics.trajectory is not None:
+        for note in metrics.trajectory.all.notes:
+            logger.warning(note)
+    return metrics

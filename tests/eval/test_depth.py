@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from remov3r.errors import DataError
+from remov3r.errors import DataError, ShapeError
 from remov3r.eval.depth import DepthEvalConfig, DepthPair, depth_errors, depth_metrics, resized_depth
 
 RNG = np.random.default_rng(0)
@@ -87,3 +87,60 @@ def test_resizing_does_not_mix_missing_pixels_in() -> None:
     np.testing.assert_allclose(np.unique(big), [0, 2], rtol=1e-6)
     assert (big == 0).sum() == 9 * 16
     assert resized_depth(small, 16, 12) is small
+
+
+def test_every_error_of_a_constant_factor() -> None:
+    m = depth_metrics([DepthPair(1.5 * TRUTH, TRUTH)])
+    assert m is not None
+    t = TRUTH.astype(np.float64)
+    e = m.metric
+    assert e.abs_rel == pytest.approx(0.5)
+    assert e.sq_rel_m == pytest.approx(0.25 * t.mean(), rel=1e-5)
+    assert e.rmse_m == pytest.approx(0.5 * np.sqrt((t**2).mean()), rel=1e-5)
+    assert e.rmse_log == pytest.approx(np.log(1.5), rel=1e-5)
+    assert (e.delta_1_25, e.delta_1_25_2, e.delta_1_25_3) == (0, 1, 1)
+    assert m.scale.rmse_m == pytest.approx(0, abs=1e-6)
+
+
+def test_least_squares_scale_beats_the_median_in_rmse() -> None:
+    noisy = TRUTH * np.exp(RNG.normal(0, 0.3, TRUTH.shape)).astype(np.float32)
+    m = depth_metrics([DepthPair(noisy, TRUTH)])
+    assert m is not None
+    assert m.scale_shift.rmse_m <= m.scale.rmse_m < m.median.rmse_m
+
+
+def test_pooled_errors_are_those_of_all_pixels_together() -> None:
+    half = TRUTH.copy()
+    half[:24] = 0
+    m = depth_metrics([DepthPair(1.2 * TRUTH, TRUTH), DepthPair(2 * TRUTH, half)])
+    assert m is not None
+    once = depth_errors(
+        np.concatenate([1.2 * TRUTH.ravel(), 2 * half[24:].ravel()]),
+        np.concatenate([TRUTH.ravel(), half[24:].ravel()]),
+    )
+    for name, value in vars(once).items():
+        assert getattr(m.pooled.metric, name) == pytest.approx(value, rel=1e-5)
+    assert m.pooled.pixels == 1.5 * TRUTH.size
+    assert m.metric.abs_rel == pytest.approx(0.6)
+
+
+def test_ranges_of_the_truth_are_judged_by_themselves() -> None:
+    truth = np.repeat([[1.0, 3.0]], 4, 0).astype(np.float32)
+    predicted = truth * np.float32([1.1, 1.3])
+    m = depth_metrics([DepthPair(predicted, truth)], DepthEvalConfig(ranges_m=((0.1, 2), (2, 5), (5, 10))))
+    assert m is not None
+    assert [(r.min_m, r.pixels, round(r.errors.abs_rel, 3)) for r in m.ranges] == [(0.1, 4, 0.1), (2, 4, 0.3)]
+    with pytest.raises(ValueError, match="smaller end first"):
+        DepthEvalConfig(min_m=3, max_m=2)
+
+
+def test_masks() -> None:
+    mask = np.zeros(TRUTH.shape, bool)
+    mask[10:20] = True
+    predicted = np.where(mask, 1.1 * TRUTH, 5 * TRUTH)
+    m = depth_metrics([DepthPair(predicted, TRUTH, mask=mask)])
+    assert m is not None
+    assert m.metric.abs_rel == pytest.approx(0.1, rel=1e-4)
+    assert m.pooled.pixels == mask.sum()
+    with pytest.raises(ShapeError, match="mask"):
+        depth_metrics([DepthPair(TRUTH, TRUTH, mask=mask[:5])])

@@ -1,12 +1,13 @@
 """Trajectory errors: known values, invariants, equality with evo's own commands, bad and degenerate input."""
 
+import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -16,10 +17,18 @@ pytest.importorskip("evo")
 from remov3r.data.pose_files import known_trajectory
 from remov3r.data.tum_trajectory import read_tum, write_tum
 from remov3r.errors import DataError, MissingDependencyError
-from remov3r.eval.trajectory import TrajectoryEvalConfig, alignment, evaluate_trajectory, view_alignment
+from remov3r.eval.trajectory import (
+    Align,
+    TrajectoryEvalConfig,
+    alignment,
+    evaluate_trajectory,
+    frame_errors,
+    view_alignment,
+)
 from remov3r.geometry import Similarity, se3_exp
 from remov3r.types import Trajectory
 
+ALIGN: tuple[Align, ...] = ("se3", "sim3")
 S = Similarity(1.0, se3_exp(np.array([0, 0, 0, 0.3, -0.8, 0.5]))[:3, :3], np.array([1.0, -2.0, 0.5]))
 
 
@@ -83,24 +92,60 @@ def test_error_does_not_depend_on_either_world_frame() -> None:
         assert other.rte_rmse_m == pytest.approx(a.rte_rmse_m)
 
 
+def evo_rmse(folder: Path, command: str, *options: str) -> float:
+    """What evo's own command measures between ref.tum and est.tum, with all its digits."""
+    tool = Path(sys.executable).with_name(command)
+    environment = {**os.environ, "HOME": str(folder)}  # evo writes its settings there
+    files = [str(folder / "ref.tum"), str(folder / "est.tum")]
+    result = folder / "result.zip"
+    result.unlink(missing_ok=True)
+    run = [str(tool), "tum", *files, *options, "--save_results", str(result)]
+    subprocess.run(run, capture_output=True, env=environment, check=True)
+    with ZipFile(result) as archive:
+        return float(json.loads(archive.read("stats.json"))["rmse"])
+
+
 def test_same_figures_as_the_commands_of_evo(tmp_path: Path) -> None:
     write_tum(tmp_path / "ref.tum", walk(200))
     write_tum(tmp_path / "est.tum", noisy(moved(walk(200), replace(S, scale=0.5))))
-    m = evaluate_trajectory(read_tum(tmp_path / "est.tum"), read_tum(tmp_path / "ref.tum"))
+    estimate, reference = read_tum(tmp_path / "est.tum"), read_tum(tmp_path / "ref.tum")
+    m = evaluate_trajectory(estimate, reference, config=TrajectoryEvalConfig(frames=10))
+    rmse = partial(evo_rmse, tmp_path)
+    pairs = ("--all_pairs", "--pairs_from_reference")
+    assert m.se3.ate_rmse_m == pytest.approx(rmse("evo_ape", "-a"), abs=1e-9)
+    assert m.sim3.ate_rmse_m == pytest.approx(rmse("evo_ape", "-as"), abs=1e-9)
+    assert m.rte_rmse_m == pytest.approx(rmse("evo_rpe", "-d", "1", "-u", "f"), abs=1e-9)
+    assert m.rre_rmse_deg == pytest.approx(rmse("evo_rpe", "-d", "1", "-u", "f", "-r", "angle_deg"), abs=1e-9)
+    assert m.per_metre is not None
+    assert m.per_frames is not None
+    assert m.per_metre.rte_rmse_m == pytest.approx(rmse("evo_rpe", "-d", "1", "-u", "m", *pairs), abs=1e-9)
+    ten = rmse("evo_rpe", "-d", "10", "-u", "f", "-r", "angle_deg", *pairs)
+    assert m.per_frames.rre_rmse_deg == pytest.approx(ten, abs=1e-9)
+    assert (m.per_frames.delta, m.per_frames.unit, m.per_frames.pairs) == (10, "frames", 190)
 
-    def rmse(command: str, *options: str) -> float:
-        tool = Path(sys.executable).with_name(command)
-        environment = {**os.environ, "HOME": str(tmp_path)}  # evo writes its settings there
-        run = [str(tool), "tum", str(tmp_path / "ref.tum"), str(tmp_path / "est.tum"), *options]
-        text = subprocess.run(run, capture_output=True, text=True, env=environment, check=True).stdout
-        match = re.search(r"rmse\s+([\d.]+)", text)
-        assert match is not None, text
-        return float(match[1])
 
-    assert m.se3.ate_rmse_m == pytest.approx(rmse("evo_ape", "-a"), abs=1e-6)
-    assert m.sim3.ate_rmse_m == pytest.approx(rmse("evo_ape", "-as"), abs=1e-6)
-    assert m.rte_rmse_m == pytest.approx(rmse("evo_rpe", "--delta", "1", "--delta_unit", "f"), abs=1e-6)
-    assert m.rre_rmse_deg == pytest.approx(rmse("evo_rpe", "-d", "1", "-u", "f", "-r", "angle_deg"), abs=1e-6)
+def test_errors_of_frames_add_up_to_the_figures() -> None:
+    estimate = noisy(moved(walk(), replace(S, scale=0.5)))
+    m, se3, sim3 = (
+        evaluate_trajectory(estimate, walk()),
+        *(frame_errors(estimate, walk(), a) for a in ALIGN),
+    )
+
+    def rms(x: np.ndarray) -> float:
+        return float(np.sqrt(np.nanmean(x**2)))
+
+    assert rms(se3.ate_m) == pytest.approx(m.se3.ate_rmse_m)
+    assert rms(sim3.ate_m) == pytest.approx(m.sim3.ate_rmse_m)
+    assert rms(sim3.rte_m) == pytest.approx(m.rte_rmse_m)
+    assert rms(se3.rre_deg) == pytest.approx(m.rre_rmse_deg, abs=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(sim3.position_m - sim3.reference_m, axis=1), sim3.ate_m)
+    assert np.isnan(se3.rte_m).tolist() == [True] + [False] * 59
+
+
+def test_a_short_path_has_no_error_per_metre() -> None:
+    short = known_trajectory(range(5), list(range(5)), list(walk().T_world_cam[:5]))
+    m = evaluate_trajectory(short, short)
+    assert (m.per_metre, m.per_frames) == (None, None)
 
 
 def test_association_by_time_within_the_tolerance() -> None:
