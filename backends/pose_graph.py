@@ -121,6 +121,7 @@ class PoseGraphBackend:
         self._T_front_key: Pose | None = None
         self._place: tuple[int, FramePlace] | None = None  # of the frame last tracked
         self._T_key_last, self._T_key_tracked, self._step = np.eye(4), np.eye(4), np.eye(4)
+        self._front_covariance: tuple[int, Covariance] | None = None  # as stated last, and after how many frames
         self._missed, self._since_keyframe = 0, 0
         self._wanted, self._finished = False, False
         self._sort_loops_at = self._config.sort_loops_after
@@ -177,6 +178,7 @@ class PoseGraphBackend:
         self._refiner.restart(frame.index, self._gray, estimate.dense)
         self._T_key_last, self._T_key_tracked = np.eye(4), np.eye(4)
         self._missed, self._since_keyframe, self._wanted = 0, 0, False
+        self._front_covariance = None
         return self._answer(frame, place, self._graph.state(frame.index).T_world_key, True)
 
     def finish(self) -> tuple[str, ...]:
@@ -279,6 +281,9 @@ class PoseGraphBackend:
             if estimate.T_world_key is None or self._T_front_key is None:
                 return None
             T, kind, covariance = inverse(self._T_front_key) @ estimate.T_world_key, PoseKind.GLOBAL, None
+            if self._front_covariance is not None:  # of the frame before: one step less
+                n, before = self._front_covariance
+                covariance = before * (self._since_keyframe / n)
         elif estimate.keyframe_index in self._graph:
             T, kind = estimate.T_key_cam, PoseKind.LOCAL
         else:
@@ -294,6 +299,8 @@ class PoseGraphBackend:
         if not estimate.is_keyframe and estimate.keyframe_index != self._key:
             state = self._graph.state(estimate.keyframe_index)
             T = self._relative_to(self._key, place_in_world(state, T))
+        if kind is PoseKind.LOCAL and measured is not None:
+            self._front_covariance = self._since_keyframe, measured
         known = assumed_covariance(T, noise) if measured is None else floored(measured, noise)
         return FramePlace(self._key, T, known, kind, TrackingState.WEAK)
 

@@ -6,6 +6,8 @@ from scipy.spatial.transform import Rotation
 
 from remov3r.backends.pose_graph_types import Edge
 from remov3r.geometry import inverse
+from remov3r.types import DensePrediction, Frame, FrameEstimate, PoseKind, RelativePose
+from tests.backends.room import CAMERA
 
 
 def ring(count: int, laps: float = 1.0, radius_m: float = 2.0) -> np.ndarray:
@@ -72,3 +74,115 @@ def loops(
 def ate(estimate: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square distance of the positions; both have the same first pose."""
     return float(np.sqrt(((estimate[:, :3, 3] - truth[:, :3, 3]) ** 2).sum(1).mean()))
+
+
+class SimulatedFrontEnd:
+    """Says how blank images lie to each other, with known faults; a keyframe every few frames.
+
+    Args:
+        truth: pose of each frame.
+        drift: random error of every step, as a share of its length and (in radians) of a radian per metre.
+        scale: of all its lengths; with `scale_drift` it changes by so much (as a logarithm) per keyframe.
+        boast: its stated standard deviations are so many times too small; None = it states none.
+    """
+
+    def __init__(
+        self,
+        truth: np.ndarray,
+        random: np.random.Generator,
+        drift: float,
+        scale: float = 1.0,
+        scale_drift: float = 0.0,
+        boast: float | None = 1.0,
+        keyframe_every: int = 5,
+    ) -> None:
+        self._boast, self._every = boast, keyframe_every
+        self._T_world_cam = [np.eye(4)]
+        self._variance = [np.zeros((6, 6))]
+        factors = scale * np.exp(scale_drift * (np.arange(len(truth)) // keyframe_every))
+        self.scales = 1 / factors
+        for i in range(1, len(truth)):
+            step = inverse(truth[i - 1]) @ truth[i]
+            length = float(np.linalg.norm(step[:3, 3]))
+            sigma_m = drift * length * np.sqrt(keyframe_every)  # of a keyframe's whole way, about `drift`
+            step[:3, 3] *= factors[i]
+            T = self._T_world_cam[-1] @ step @ small_motion(random, sigma_m * 0.5, sigma_m)
+            self._T_world_cam.append(T)
+            self._variance.append(covariance(sigma_m * 0.5, sigma_m))
+
+    @property
+    def poses(self) -> np.ndarray:
+        """What it says by itself."""
+        return np.stack(self._T_world_cam)
+
+    def process(self, frame: Frame) -> FrameEstimate:
+        """Estimate a frame."""
+        key = frame.index // self._every * self._every
+        T, T_key = self._T_world_cam[frame.index], self._T_world_cam[key]
+        if frame.index == key:
+            return FrameEstimate(key, key, np.eye(4), T_key, dense=blind())
+        stated = None
+        if self._boast is not None:
+            stated = np.sum(self._variance[key + 1 : frame.index + 1], axis=0) / self._boast**2
+        return FrameEstimate(frame.index, key, inverse(T_key) @ T, covariance=stated)
+
+    def prepare(self, frame: Frame) -> None:
+        """Work ahead on nothing."""
+
+    def promote(self) -> FrameEstimate:
+        """Never: its keyframes are its own."""
+        raise AssertionError("nothing asks for a keyframe where nothing is seen")
+
+
+class SimulatedLoops:
+    """Finds keyframes near the new one by their true poses; some of what it says is wrong."""
+
+    def __init__(
+        self,
+        truth: np.ndarray,
+        random: np.random.Generator,
+        wrong_share: float = 0.0,
+        scales: np.ndarray | None = None,
+        skip: int = 5,
+    ) -> None:
+        self._truth, self._random, self._wrong_share, self._skip = truth, random, wrong_share, skip
+        self._scales = np.ones(len(truth)) if scales is None else scales
+        self._keys: list[int] = []
+
+    def add(self, keyframe_index: int, gray: object, dense: object, descriptor: object) -> None:
+        """Take in a keyframe."""
+        self._keys.append(keyframe_index)
+
+    def detect(self) -> tuple[RelativePose, ...]:
+        """Return at most one loop from an older keyframe to the newest."""
+        new, old = self._keys[-1], self._keys[: -self._skip]
+        if not old:
+            return ()
+        gaps = np.linalg.norm(self._truth[old, :3, 3] - self._truth[new, :3, 3], axis=1)
+        nearest = old[int(gaps.argmin())]
+        wrong = self._random.random() < self._wrong_share
+        if gaps.min() > 0.5 and not wrong:
+            return ()
+        T = inverse(self._truth[nearest]) @ self._truth[new]
+        T[:3, 3] /= self._scales[nearest]
+        T = T @ small_motion(self._random, 0.003, 0.006)
+        if wrong:
+            T = T @ small_motion(self._random, 0.7, 2.0)
+        return (RelativePose(nearest, new, T, PoseKind.LOOP, covariance(0.003, 0.006), 50),)
+
+    def relocalise(self, gray: object, descriptor: object) -> RelativePose | None:
+        """Find nothing."""
+        return None
+
+
+def blank_frames(count: int) -> list[Frame]:
+    """Images without anything to follow."""
+    rgb = np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8)
+    return [Frame(i, i / 30, rgb, CAMERA) for i in range(count)]
+
+
+def blind() -> DensePrediction:
+    """A dense prediction that sees nothing."""
+    size = (CAMERA.height, CAMERA.width)
+    none, points = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
+    return DensePrediction(CAMERA, none, none, points, none, np.full(size, np.inf, np.float32))
