@@ -46,7 +46,7 @@ class LoopConfig(Config):
     recent: int = Field(10, ge=1)
     candidates: int = Field(3, ge=1)
     loops: int = Field(2, ge=1)
-    neighbours: int = Field(2, ge=1)
+    neighbours: int = Field(1, ge=1)
     support_deg: float = Field(3.0, gt=0)
     support_depths: float = Field(0.05, gt=0)
     exact_up_to: int = Field(20_000, ge=1)
@@ -200,7 +200,7 @@ class LoopCloser:
         hits.sort(key=lambda hit: -hit[1].inliers)
         supported = (
             (place, m)
-            for place, m in hits
+            for place, m in hits[: most + 1]
             if any(self._supports(place, m, k, measure) for k in self._neighbours(place, before, beside))
         )
         return list(islice(supported, most))

@@ -22,7 +22,8 @@ class LoopEvalConfig(Config):
     Attributes:
         max_error_m, max_error_deg: of the transform; the former grows to `max_error_share` of the older view's
             median depth where that is more.
-        min_overlap: share of what either view sees that the other sees too.
+        min_overlap: share of what either view sees that the other sees too, for a loop to be expected.
+        same_place_overlap: that share for a loop to be believable at all.
         depth_tolerance: relative difference of depth up to which two views see the same surface.
         grid: rows of the grid of pixels by which overlap is measured.
     """
@@ -31,6 +32,7 @@ class LoopEvalConfig(Config):
     max_error_deg: float = Field(2.0, gt=0)
     max_error_share: float = Field(0.03, ge=0)
     min_overlap: float = Field(0.4, gt=0, le=1)
+    same_place_overlap: float = Field(0.1, gt=0, le=1)
     depth_tolerance: float = Field(0.1, gt=0)
     grid: PositiveInt = 12
 
@@ -50,12 +52,13 @@ class LoopMetrics:
     """How good loops are.
 
     Attributes:
-        loops: that were given; correct: of these.
+        loops: that were given; same_place: between views that do overlap; correct: with the right transform too.
         revisits: keyframes that see a place again; found: those of them with a correct loop.
         error_m, error_deg: medians over the correct loops; None without any.
     """
 
     loops: int
+    same_place: int
     correct: int
     revisits: int
     found: int
@@ -64,8 +67,13 @@ class LoopMetrics:
 
     @property
     def precision(self) -> float | None:
-        """Share of the loops that is right; None without loops."""
+        """Share of the loops whose transform is right; None without loops."""
         return self.correct / self.loops if self.loops else None
+
+    @property
+    def place_precision(self) -> float | None:
+        """Share of the loops that are between views of one place, however good their transform."""
+        return self.same_place / self.loops if self.loops else None
 
     @property
     def recall(self) -> float | None:
@@ -113,10 +121,13 @@ def evaluate_loops(
         valid = old.depth_m[old.depth_m > 0]
         share = config.max_error_share * float(np.median(valid)) if len(valid) else 0.0
         right[i] = errors_m[i] < max(config.max_error_m, share) and errors_deg[i] < config.max_error_deg
-    revisits = _revisits(views, recent, config)
+    overlap = overlaps(views, config)
+    same = [overlap[number[k.from_index], number[k.to_index]] >= config.same_place_overlap for k in loops]
+    revisits = _revisits(views, overlap, recent, config)
     found = {loop.to_index for loop, good in zip(loops, right) if good} & revisits
     return LoopMetrics(
         len(loops),
+        sum(same),
         int(right.sum()),
         len(revisits),
         len(found),
@@ -125,9 +136,11 @@ def evaluate_loops(
     )
 
 
-def _revisits(views: Sequence[TrueView], recent: int, config: LoopEvalConfig) -> set[int]:
+def _revisits(
+    views: Sequence[TrueView], overlap: Float[np.ndarray, "n n"], recent: int, config: LoopEvalConfig
+) -> set[int]:
     """Return the frames that see what one before the recent ones saw."""
-    earlier = np.tril(overlaps(views, config) >= config.min_overlap, -recent - 1)
+    earlier = np.tril(overlap >= config.min_overlap, -recent - 1)
     return {view.frame_index for view, again in zip(views, earlier.any(1)) if again}
 
 
