@@ -144,7 +144,7 @@ def droid_arrays() -> tuple[Camera, dict[str, np.ndarray]]:
     camera = CAMERA.resized(80, 56)
     T = inverse(recorded_poses()[::3])
     K = np.array([camera.fx, camera.fy, camera.cx, camera.cy]) / 8
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "tstamps": np.arange(0, COUNT, 3, dtype=np.float32),
         "images": np.zeros((len(T), 3, 56, 80), np.uint8),
         "disps": (1 / depths(camera)[::3]).astype(np.float32),

@@ -69,7 +69,7 @@ def test_a_layout_can_be_insisted_on(written: dict[str, tuple[Path, Camera]]) ->
     path = written["mast3r-slam"][0]
     assert open_recording(f"mast3r-slam:{path / 'room.txt'}").kind == "mast3r-slam"
     assert open_recording(str(path / "room.txt")).kind == "mast3r-slam"
-    with pytest.raises(DataError, match="registered_pcds.npy"):
+    with pytest.raises(DataError, match=r"registered_pcds.npy"):
         open_recording(f"slam3r:{path}")
 
 

@@ -11,7 +11,7 @@ from remov3r.data.check_geometry import check_depth_range
 from remov3r.data.findings import Finding, some
 from remov3r.errors import DataError
 from remov3r.frontends.recorded.agreement import View, disagreement, pairs_of_views
-from remov3r.frontends.recorded.layouts import detect_layout, layout_and_path, open_recording
+from remov3r.frontends.recorded.layouts import locate, open_recording
 from remov3r.frontends.recorded.neutral import frame_files, read_dense, read_manifest, read_world_frame
 from remov3r.frontends.recorded.recording import Recording
 from remov3r.geometry import inverse
@@ -31,10 +31,12 @@ def check_recording(name: str, on_frame: OnFrame = lambda done, total: None) -> 
         on_frame: called with the number of frames read and their total.
     Returns:
         Errors first; without errors the recording can be used.
+    Raises:
+        ConfigError: nothing is named.
+        DataError: nothing there, or nothing known there.
     """
+    kind, path = locate(name)
     try:
-        kind, path = layout_and_path(name)
-        kind = kind or detect_layout(path)
         findings = _neutral_files(path) if kind == "remov3r" else []
         if findings:
             return findings

@@ -195,8 +195,8 @@ class RecordedFrontEnd:
         return FrameEstimate(frame.index, self._keyframe_index, self._T_key_cam, None, embedding, covariance)
 
     def _in_first(self, T_recorded_cam: Pose) -> Pose:
-        """From the recording's world to the first camera; poses that start there already are kept to the bit."""
-        if self._T_first is None or np.array_equal(self._T_first, np.eye(4)):
+        """From the recording's world to the first camera; where these are the same, poses are kept to the bit."""
+        if self._T_first is None or np.allclose(self._T_first, np.eye(4), rtol=0, atol=1e-9):
             return T_recorded_cam
         return inverse(self._T_first) @ T_recorded_cam
 

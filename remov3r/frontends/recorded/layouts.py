@@ -36,34 +36,29 @@ def open_recording(name: str) -> Recording:
         ConfigError: nothing is named.
         DataError: nothing there, nothing known there, or a file is missing or damaged.
     """
-    kind, path = layout_and_path(name)
+    kind, path = locate(name)
+    return LAYOUTS[kind][1](path)
+
+
+def locate(name: str) -> tuple[str, Path]:
+    """Return layout and path of a recording; the layout is told by the files where none is named.
+
+    Raises:
+        ConfigError: nothing is named.
+        DataError: nothing there, or nothing known there.
+    """
+    kind, _, rest = name.partition(":")
+    forced = kind in LAYOUTS and ":" in name
+    if not (rest if forced else name):
+        raise ConfigError(f"recording {name!r}: give its folder, such as recorded:DIR or recorded:cut3r:DIR")
+    path = Path(rest if forced else name)
     if not path.exists():
         raise DataError(f"{path}: no such recording")
-    return LAYOUTS[kind or detect_layout(path)][1](path)
-
-
-def layout_and_path(name: str) -> tuple[str | None, Path]:
-    """Split LAYOUT:PATH; the layout is None where none of the known ones is named.
-
-    Raises:
-        ConfigError: there is no path.
-    """
-    kind, colon, path = name.partition(":")
-    forced = bool(colon) and kind in LAYOUTS
-    if not (path if forced else name):
-        raise ConfigError(f"recording {name!r}: give its folder, such as recorded:DIR or recorded:cut3r:DIR")
-    return (kind, Path(path)) if forced else (None, Path(name))
-
-
-def detect_layout(path: Path) -> str:
-    """Tell the layout of a recording by its files.
-
-    Raises:
-        DataError: none is known.
-    """
+    if forced:
+        return kind, path
     found = next((kind for kind, (is_there, _) in LAYOUTS.items() if is_there(path)), None)
     if found is None:
         raise DataError(
             f"{path}: no recording of a known layout ({', '.join(LAYOUTS)}); docs/recorded.md lists their files"
         )
-    return found
+    return found, path

@@ -54,8 +54,8 @@ def read_estimate(file: Path) -> FrameEstimate:
             checked_pose(values[name], f"{file}: {name}")  # but kept to the bit
     if "covariance" in values:
         with_shape(values["covariance"], (6, 6), f"{file}: covariance")
-    optional = {name: values[name] for name in _OPTIONAL if name in values}
-    return FrameEstimate(index, keyframe, values["T_key_cam"], **optional)
+    world, embedding, covariance = (values.get(name) for name in _OPTIONAL)
+    return FrameEstimate(index, keyframe, values["T_key_cam"], world, embedding, covariance)
 
 
 @dataclass

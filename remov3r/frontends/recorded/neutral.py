@@ -29,7 +29,6 @@ from remov3r.geometry import checked_pose
 from remov3r.types import DepthMap, Pose
 
 MANIFEST = "recording.json"
-VERSION = 1
 KEYFRAME = ".key.npz"
 
 
@@ -43,7 +42,7 @@ class Manifest(Config):
     """
 
     format: Literal["remov3r-recording"] = "remov3r-recording"
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     poses: Literal["world", "local"] = "world"
     scale: Literal["metric", "unknown"] = "unknown"
     match: Match = Match.INDEX

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,4 +70,5 @@ class RecordingFrontEnd:
         return estimate
 
     def _write(self, name: str, estimate: FrameEstimate, timestamp_s: float) -> None:
-        np.savez(self._folder / name, **estimate_arrays(estimate, timestamp_s))
+        arrays: dict[str, Any] = {**estimate_arrays(estimate, timestamp_s)}
+        np.savez(self._folder / name, **arrays)
