@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from remov3r.errors import ConfigError
+from remov3r.models.engine import engine_version
+from remov3r.models.engine_boxes import EngineName, choose_boxes
 from remov3r.models.network import Remov3rNetwork
 from remov3r.models.sizes import SIZES, network_config
 from remov3r.models.streaming import StreamingNetwork
@@ -34,7 +36,11 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What is measured: `frames` frames after the warm-up, every `keyframe_every`-th of them a keyframe."""
+    """What is measured: `frames` frames after the warm-up, every `keyframe_every`-th of them a keyframe.
+
+    Attributes:
+        engine: "torch", or "openvino".
+    """
 
     size: str
     device: str
@@ -42,6 +48,7 @@ class BenchOptions:
     compiled: bool
     frames: int
     threads: int
+    engine: EngineName = "torch"
     keyframe_every: int = 5
 
 
@@ -78,6 +85,8 @@ def bench_command(arguments: argparse.Namespace) -> int:
         precision = arguments.precision or ("bfloat16" if device == "cuda" else "float32")
         options = BenchOptions(size, device, precision, False, arguments.frames, arguments.threads)
         variants = [options] + ([replace(options, compiled=True)] if arguments.compiled else [])
+        if device == "cpu" and engine_version() is not None:
+            variants.append(replace(options, engine="openvino"))
         rows += [_in_own_process(o) for o in variants]
     page = as_markdown(rows)
     say(page)
@@ -102,9 +111,11 @@ def measure(options: BenchOptions) -> NetworkFigures:
     never = config.keyframes.model_copy(update={"threshold": 3.0})
     network = Remov3rNetwork(config.model_copy(update={"keyframes": never})).eval().to(device)
     dtype = getattr(torch, options.precision)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        stages = {} if options.compiled else _stage_times(network, options, device)
-        frames, keyframes = _stream_times(network, options, device)
+    stages = {}
+    if options.engine == "torch" and not options.compiled:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            stages = _stage_times(network, options, device)
+    frames, keyframes = _stream_times(network, options, device)
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device) / 2**20
     else:
@@ -134,7 +145,8 @@ def _stream_times(
     network: Remov3rNetwork, options: BenchOptions, device: torch.device
 ) -> tuple[float, float]:
     """Median milliseconds of frames and of keyframes, as the front end runs them."""
-    stream = StreamingNetwork(network, options.compiled)
+    boxes = choose_boxes(network, options.engine, options.compiled, options.precision == "bfloat16")
+    stream = StreamingNetwork(network, boxes)
     times: dict[bool, list[float]] = {False: [], True: []}
     total = WARM_UP * options.keyframe_every + options.frames
     for i, (rgb, K) in enumerate(_inputs(options.size, total, device)):
@@ -210,16 +222,16 @@ def as_markdown(rows: list[NetworkFigures]) -> str:
     device = torch.cuda.get_device_name() if first.device == "cuda" else f"CPU, {first.threads} thread(s)"
     out = [
         f"Network, batch 1 streaming, {device}, {first.precision}, {first.frames} frames, "
-        f"torch {torch.__version__}, ReMov3r {code_version()}",
+        f"torch {torch.__version__}, {_engine_line()}, ReMov3r {code_version()}",
         "",
-        "| size | input | parameters M | trained M | memory MB | frame ms | keyframe ms | torch.compile |",
+        "| size | input | parameters M | trained M | memory MB | frame ms | keyframe ms | engine |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         h, w = INPUTS[r.options.size]
         out.append(
             f"| {r.options.size} | {w}x{h} | {r.parameters / 1e6:.1f} | {r.trainable / 1e6:.1f} | {r.memory_mb:.0f} | "
-            f"{r.frame_ms:.1f} | {r.keyframe_ms:.1f} | {'on' if r.options.compiled else 'off'} |"
+            f"{r.frame_ms:.1f} | {r.keyframe_ms:.1f} | {_engine_name(r.options)} |"
         )
     stages = [
         name for name in (*STAGES, "local_state", "global_state") if any(name in r.stages_ms for r in rows)
@@ -230,3 +242,12 @@ def as_markdown(rows: list[NetworkFigures]) -> str:
             values = " | ".join(f"{r.stages_ms[s]:.1f}" if s in r.stages_ms else "–" for s in stages)
             out.append(f"| {r.options.size} | {values} |")
     return "\n".join(out) + "\n"
+
+
+def _engine_name(options: BenchOptions) -> str:
+    return "torch.compile" if options.compiled else "OpenVINO" if options.engine == "openvino" else "torch"
+
+
+def _engine_line() -> str:
+    version = engine_version()
+    return f"OpenVINO {version}" if version else "no OpenVINO"

@@ -103,6 +103,12 @@ class Remov3rNetwork(nn.Module):
         Raises:
             ShapeError: the size is not a multiple of `size_multiple`.
         """
+        visual, log_prior_Bhw = self.see(rgb_B3HW, K_B33)
+        scf, pose_embedding_BD = self.fuse(visual, log_prior_Bhw, K_B33)
+        return FrameFeatures(K_B33, visual, log_prior_Bhw, scf, pose_embedding_BD)
+
+    def see(self, rgb_B3HW: Tensor, K_B33: Tensor) -> tuple[VisualFeatures, Tensor]:
+        """Run the first half of `encode`: visual features, and the log of the canonical depth prior, B h w."""
         height, width = int(rgb_B3HW.shape[2]), int(rgb_B3HW.shape[3])
         if height % self.size_multiple or width % self.size_multiple or not height * width:
             raise ShapeError(f"network input is {height}x{width}: need multiples of {self.size_multiple}")
@@ -112,9 +118,15 @@ class Remov3rNetwork(nn.Module):
             focal_B2 = torch.stack([K_B33[:, 0, 0] / width, K_B33[:, 1, 1] / height], 1)
             log_prior_Bhw = self.scale_shift(log_prior_Bhw, visual.maps[-1], focal_B2)
             log_prior_Bhw = log_prior_Bhw.clamp(*LOG_DEPTH_RANGE)
+        return visual, log_prior_Bhw
+
+    def fuse(
+        self, visual: VisualFeatures, log_prior_Bhw: Tensor, K_B33: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Run the second half of `encode`: the SCF tokens of each level, B N D, and the pose embedding, B D."""
+        size = int(log_prior_Bhw.shape[1]) * OUTPUT_STRIDE, int(log_prior_Bhw.shape[2]) * OUTPUT_STRIDE
         depth_BNE = self.pointmap_encoder(self.depth_prior.metres(log_prior_Bhw, K_B33), K_B33)
-        scf, pose_embedding_BD = self.fusion(depth_BNE, visual, K_B33, (height, width))
-        return FrameFeatures(K_B33, visual, log_prior_Bhw, scf, pose_embedding_BD)
+        return self.fusion(depth_BNE, visual, K_B33, size)
 
     def dense(self, features: FrameFeatures) -> DepthOutput:
         """Run the dense heads."""

@@ -18,7 +18,7 @@ from remov3r.models.keyframes import starts_window
 from remov3r.models.local_state import LocalCache
 from remov3r.models.network import DepthOutput, FrameFeatures, Remov3rNetwork
 from remov3r.models.readout import identity_pose
-from remov3r.models.recorded import Encode, compiled_encoder, recordable, recorded_encoder
+from remov3r.models.recorded import Boxes, TorchBoxes
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,15 @@ class StreamEstimate:
 class StreamingNetwork:
     """Runs a network over a stream and remembers the open window and the last keyframes."""
 
-    def __init__(self, network: Remov3rNetwork, compiled: bool = False) -> None:
+    def __init__(self, network: Remov3rNetwork, boxes: Boxes | None = None) -> None:
         """Start before the first frame.
 
         Args:
             network: in evaluation mode, on the device of the frames to come.
-            compiled: use torch.compile for the encoders (minutes at the first frame; for GPUs).
+            boxes: what runs the network's heavy boxes; torch if None.
         """
         self._network = network
-        self._compiled = compiled_encoder(network) if compiled else None
-        self._recorded: dict[tuple[int, int], Encode] = {}
+        self._boxes = boxes or TorchBoxes(network)
         self._next_frame = 0
         self._features: FrameFeatures | None = None
         self._last: StreamEstimate | None = None
@@ -78,16 +77,8 @@ class StreamingNetwork:
         Raises:
             ShapeError: the size is not a multiple of the network's `size_multiple`.
         """
-        inputs = rgb_3HW[None], K_33[None]
         with torch.inference_mode():
-            if self._compiled is not None:
-                return self._compiled(*inputs)
-            if not recordable(self._network, inputs[0]):
-                return self._network.encode(*inputs)
-            size = (rgb_3HW.shape[1], rgb_3HW.shape[2])
-            if size not in self._recorded:
-                self._recorded[size] = recorded_encoder(self._network, *inputs)
-            return self._recorded[size](*inputs)
+            return self._boxes.encode(rgb_3HW[None], K_33[None])
 
     def push(self, features: FrameFeatures) -> StreamEstimate:
         """Take in the next frame; the first becomes a keyframe, later ones by the keyframe rule.
@@ -115,7 +106,7 @@ class StreamingNetwork:
             ):
                 return self._start_window(frame)
             tokens = self._network.tokens(features)
-            local, self._local = self._network.local_state.step(embedding_B1D, tokens, self._local)
+            local, self._local = self._boxes.local_state.step(embedding_B1D, tokens, self._local)
             cholesky = None if local.cholesky is None else local.cholesky[0, 0]
             self._last = StreamEstimate(
                 frame,
@@ -146,7 +137,7 @@ class StreamingNetwork:
         assert features is not None
         embedding_B1D = features.pose_embedding_BD[:, None]
         self._keyframe = frame
-        self._local = network.local_state.open(embedding_B1D, network.tokens(features))
+        self._local = self._boxes.local_state.open(embedding_B1D, network.tokens(features))
         identity = identity_pose(embedding_B1D)
         if self._global is None:
             self._global = network.global_state.open(embedding_B1D)
@@ -155,6 +146,6 @@ class StreamingNetwork:
             T_world_key, self._global = network.global_state.step(embedding_B1D, self._global)
             self._T_world_key = T_world_key[0, 0]
         self._last = StreamEstimate(
-            frame, frame, identity, self._T_world_key, embedding_B1D[0, 0], None, network.dense(features)
+            frame, frame, identity, self._T_world_key, embedding_B1D[0, 0], None, self._boxes.dense(features)
         )
         return self._last

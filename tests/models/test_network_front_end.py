@@ -18,7 +18,7 @@ from remov3r.types import Frame
 from tests.models.tiny import switched_on, tiny_config, tiny_network
 
 CAMERA = Camera(160, 120, 140.0, 140.0, 79.0, 61.0)
-CONFIG = NetworkFrontEndConfig(input_pixels=64 * 64)
+CONFIG = NetworkFrontEndConfig(input_pixels=64 * 64, engine="torch")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_two_runs_are_identical(weights: Weights) -> None:
 def test_bfloat16_stays_near_float32(weights: Weights) -> None:
     found = []
     for precision in ("float32", "bfloat16"):
-        config = NetworkFrontEndConfig.model_validate({"input_pixels": 64 * 64, "precision": precision})
+        config = CONFIG.model_copy(update={"precision": precision})
         dense = NetworkFrontEnd(config, weights).process(frame(0)).dense
         assert dense is not None
         found.append(dense.depth_m)
@@ -183,7 +183,7 @@ def test_depth_that_is_not_finite_is_marked_missing(
 def test_working_ahead_encodes_each_frame_once_and_changes_nothing(
     weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, ahead = NetworkFrontEnd(weights=weights), NetworkFrontEnd(weights=weights)
+    plain, ahead = NetworkFrontEnd(CONFIG, weights), NetworkFrontEnd(CONFIG, weights)
     frames = [frame(index) for index in range(4)]
     expected = [plain.process(now) for now in frames]
     encode, encoded = ahead._encode, []
@@ -205,7 +205,7 @@ def test_working_ahead_encodes_each_frame_once_and_changes_nothing(
 
 
 def test_frames_announced_in_vain_are_forgotten(weights: Weights) -> None:
-    front_end = NetworkFrontEnd(weights=weights)
+    front_end = NetworkFrontEnd(CONFIG, weights)
     for index in range(MOST_PREPARED + 3):
         front_end.prepare(frame(index))
     assert len(front_end._prepared) == MOST_PREPARED

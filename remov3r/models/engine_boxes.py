@@ -1,0 +1,178 @@
+"""The heavy boxes of a network run by an engine, and the choice between engines.
+
+Four modules are handed over: `see` (encoder and depth prior), `fuse` (pointmap encoder and fusion), `heads`,
+and `match` (dense local readout). Intrinsics are an input of each. What remains is small: the two states.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from remov3r.errors import ConfigError
+from remov3r.models.dense_readout import FrameTokens
+from remov3r.models.encoder import Encoder
+from remov3r.models.engine import Engine, engine_version
+from remov3r.models.features import VisualFeatures
+from remov3r.models.local_state import LocalState
+from remov3r.models.network import DepthOutput, FrameFeatures, Remov3rNetwork
+from remov3r.models.recorded import Boxes, TorchBoxes
+
+logger = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "torch", "openvino"]
+
+
+def choose_boxes(
+    network: Remov3rNetwork, engine: EngineName = "auto", compiled: bool = False, bfloat16: bool = False
+) -> Boxes:
+    """Choose what runs a network's heavy boxes.
+
+    Args:
+        network: in evaluation mode, on the device of the frames to come.
+        engine: "auto" takes OpenVINO for networks of the small encoder on a CPU, where it is installed.
+        compiled: use torch.compile; of torch alone.
+        bfloat16: compute in that precision: all in torch, what does not feel it in OpenVINO.
+    Raises:
+        ConfigError: OpenVINO is asked for on a GPU or with torch.compile.
+        MissingDependencyError: it is asked for and not installed.
+    """
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    fits = on_cpu and not compiled
+    if engine == "openvino" and not fits:
+        raise ConfigError(
+            'network.engine = "openvino" runs on CPUs without torch.compile; set network.engine = "torch", or '
+            'network.device = "cpu" and network.compiled = false'
+        )
+    if engine == "openvino":
+        return EngineBoxes(network, bfloat16)
+    if engine == "auto" and fits and isinstance(network.encoder, Encoder):
+        if engine_version() is not None:
+            return EngineBoxes(network, bfloat16)
+        logger.info("network: runs in torch; faster after: pip install 'remov3r[engine]'")
+    return TorchBoxes(network, compiled, bfloat16)
+
+
+class EngineBoxes:
+    """The boxes of a network on the CPU, run by OpenVINO; see `Boxes`."""
+
+    def __init__(self, network: Remov3rNetwork, bfloat16: bool = False) -> None:
+        """Take the weights as they are now.
+
+        Args:
+            bfloat16: for `fuse`, `heads` and `match`, whose results hardly feel it; `see` stays in float32,
+                because rounding in the first stages of the encoder moves the depth by percents.
+        Raises:
+            MissingDependencyError: OpenVINO is not installed.
+        """
+        self._engine = Engine(fingerprint(network))
+        self._bfloat16 = bfloat16
+        self._see, self._fuse, self._heads = _See(network), _Fuse(network), _Heads(network)
+        self._local_state = network.local_state
+        if network.local_state.dense is not None:
+            self._local_state = copy.deepcopy(network.local_state)
+            self._local_state.dense = _EngineReadout(self._engine, network.local_state.dense, bfloat16)
+
+    @property
+    def local_state(self) -> LocalState:
+        """The network's local state with its dense readout in the engine."""
+        return self._local_state
+
+    def encode(self, rgb_B3HW: Tensor, K_B33: Tensor) -> FrameFeatures:
+        """Encode; each input size is compiled when it first appears."""
+        inputs = rgb_B3HW.permute(0, 2, 3, 1), K_B33
+        prior_Bhw, *maps_BhwC = self._engine.run("see", self._see, inputs, False)
+        pose_BD, *scf = self._engine.run("fuse", self._fuse, (prior_Bhw, K_B33, *maps_BhwC), self._bfloat16)
+        maps = tuple(x.permute(0, 3, 1, 2) for x in maps_BhwC)
+        return FrameFeatures(K_B33, VisualFeatures(maps), prior_Bhw, tuple(scf), pose_BD)
+
+    def dense(self, features: FrameFeatures) -> DepthOutput:
+        """Run the dense heads."""
+        maps_BhwC = (x.permute(0, 2, 3, 1) for x in features.visual.maps)
+        inputs = features.log_prior_Bhw, features.K_B33, *maps_BhwC, *features.scf
+        return DepthOutput(*self._engine.run("heads", self._heads, inputs, self._bfloat16))
+
+
+class _See(nn.Module):
+    """`see` with plain tensors in and out; maps have their channels last, as both engines store them."""
+
+    def __init__(self, network: Remov3rNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rgb_BHW3: Tensor, K_B33: Tensor) -> tuple[Tensor, ...]:
+        """Return the log prior and the feature maps."""
+        visual, log_prior_Bhw = self.network.see(rgb_BHW3.permute(0, 3, 1, 2), K_B33)
+        return log_prior_Bhw, *(x.permute(0, 2, 3, 1) for x in visual.maps)
+
+
+class _Fuse(nn.Module):
+    """`fuse` with plain tensors in and out."""
+
+    def __init__(self, network: Remov3rNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, log_prior_Bhw: Tensor, K_B33: Tensor, *maps_BhwC: Tensor) -> tuple[Tensor, ...]:
+        """Return the pose embedding and the SCF levels."""
+        visual = VisualFeatures(tuple(x.permute(0, 3, 1, 2) for x in maps_BhwC))
+        scf, pose_embedding_BD = self.network.fuse(visual, log_prior_Bhw, K_B33)
+        return pose_embedding_BD, *scf
+
+
+class _Heads(nn.Module):
+    """`dense` with plain tensors in and out."""
+
+    def __init__(self, network: Remov3rNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.maps = len(network.encoder.channels)
+
+    def forward(self, log_prior_Bhw: Tensor, K_B33: Tensor, *maps_and_scf: Tensor) -> tuple[Tensor, ...]:
+        """Return the fields of `DepthOutput`."""
+        maps = tuple(x.permute(0, 3, 1, 2) for x in maps_and_scf[: self.maps])
+        scf = maps_and_scf[self.maps :]
+        pose_BD = scf[-1][:, 0]  # not looked at
+        d = self.network.dense(FrameFeatures(K_B33, VisualFeatures(maps), log_prior_Bhw, scf, pose_BD))
+        return d.prior_depth_m, d.depth_m, d.depth_confidence, d.points_cam, d.points_confidence
+
+
+class _Match(nn.Module):
+    """The dense local readout with plain tensors in and out."""
+
+    def __init__(self, readout: nn.Module) -> None:
+        super().__init__()
+        self.readout = readout
+
+    def forward(self, *tokens: Tensor) -> tuple[Tensor, ...]:
+        """Compare frame and keyframe, each given as SCF tokens and places."""
+        return (self.readout(FrameTokens(*tokens[:2]), FrameTokens(*tokens[2:])),)
+
+
+class _EngineReadout(nn.Module):
+    """Stands in for the dense local readout."""
+
+    def __init__(self, engine: Engine, readout: nn.Module, bfloat16: bool) -> None:
+        super().__init__()
+        self._engine, self._match, self._bfloat16 = engine, _Match(readout), bfloat16
+
+    def forward(self, frame: FrameTokens, keyframe: FrameTokens) -> Tensor:
+        """Compare a frame with its keyframe."""
+        inputs = frame.scf_BNC, frame.place_BN3, keyframe.scf_BNC, keyframe.place_BN3
+        return self._engine.run("match", self._match, inputs, self._bfloat16)[0]
+
+
+def fingerprint(network: Remov3rNetwork) -> str:
+    """Digest what a network computes with: weights, configuration and the code of this folder."""
+    digest = hashlib.sha256(network.config.model_dump_json().encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().numpy().tobytes())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
