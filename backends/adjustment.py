@@ -15,12 +15,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from remov3r.backends.gtsam_bundle import (
-    BundleProblem,
-    BundleSolution,
-    BundleSolverConfig,
-    solve_bundle,
-)
+from remov3r.backends.bundle_solver import BundleSolution, camera_covariances, solve_bundle
+from remov3r.backends.bundle_terms import BundleProblem, BundleSolverConfig, residuals
+from remov3r.backends.keyframe_links import LinkConfig, links_between
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import projection_jacobian
 from remov3r.config import Config
@@ -36,6 +33,7 @@ class AdjustmentConfig(Config):
     window: int = Field(8, ge=2)
     held_keyframes: int = Field(6, ge=0)
     solver: BundleSolverConfig = BundleSolverConfig()
+    link: LinkConfig = LinkConfig()
     closing_iterations: int = Field(8, ge=1)
     outlier_px: float = Field(5.0, gt=0)
     depth_sigma_factor: float = Field(3.0, gt=0)
@@ -88,9 +86,7 @@ def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig) -> list[Adju
         for i, keyframe in enumerate(keyframes):
             firsts.setdefault(keyframe.submap, i)
             update_log_scale(landmark_map, i, config)
-        rows = np.flatnonzero(landmark_map.obs_good)
-        if len(rows) > config.max_closing_observations:
-            rows = _best_observed(landmark_map, rows, config.max_closing_observations)
+        rows = _closing_rows(landmark_map, config)
         result = _adjust(landmark_map, rows, sorted(firsts.values()), config, solver)
         if result is None:
             break
@@ -106,26 +102,27 @@ def update_log_scale(landmark_map: LandmarkMap, place: int, config: AdjustmentCo
     ratio, weight = _log_ratios(landmark_map, place, config)
     if len(ratio) < 8:
         return
-    information = float(weight.sum())
-    prior = 1 / keyframe.scale_sigma**2
-    keyframe.log_scale = weighted_median(ratio, weight) * information / (information + prior)
+    information, middle = float(weight.sum()), weighted_median(ratio, weight)
+    keyframe.scale_reading = middle, 1 / (keyframe.scale_sigma**2 + 1 / information)
+    keyframe.log_scale = middle * information / (information + 1 / keyframe.scale_sigma**2)
 
 
-def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig) -> float:
+def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int | None = None) -> float:
     """Rescale the whole map so that the front end's depth is right in the median over all keyframes.
+
+    Args:
+        last: so many keyframes are read again, the others count as they were read last; None for all.
 
     Returns:
         the factor that was applied.
     """
-    medians, weights = [], []
-    for place, keyframe in enumerate(landmark_map.keyframes):
-        ratio, weight = _log_ratios(landmark_map, place, config)
-        if len(ratio) >= 8:
-            medians.append(weighted_median(ratio, weight))
-            weights.append(1 / (keyframe.scale_sigma**2 + 1 / weight.sum()))
-    if not medians:
+    keyframes = landmark_map.keyframes
+    for place in range(0 if last is None else max(len(keyframes) - last, 0), len(keyframes)):
+        update_log_scale(landmark_map, place, config)
+    readings = np.array([k.scale_reading for k in keyframes if k.scale_reading is not None])
+    if len(readings) == 0:
         return 1.0
-    factor = float(np.exp(-weighted_median(np.array(medians), np.array(weights))))
+    factor = float(np.exp(-weighted_median(readings[:, 0], readings[:, 1])))
     landmark_map.rescale(factor)
     return factor
 
@@ -149,6 +146,40 @@ def parallax_rad(landmark_map: LandmarkMap, rows: Ids) -> Float[np.ndarray, " l"
     return out
 
 
+def keyframe_covariances(landmark_map: LandmarkMap, config: AdjustmentConfig) -> Float[np.ndarray, "k 6 6"]:
+    """Return the marginal covariance of every keyframe, relative to the first; NaN where it is not known.
+
+    Rotation first, then translation, in the keyframe's own frame. The pixels' noise is what their residuals
+    show. All depths may be wrong by one common factor, as far as one keyframe's may.
+    """
+    keyframes = landmark_map.keyframes
+    out = np.full((len(keyframes), 6, 6), np.nan)
+    rows = _well_posed(landmark_map, _closing_rows(landmark_map, config), config)
+    if len(rows) < 20:
+        return out
+    problem, places, _ = _problem(landmark_map, rows, [0], config)
+    noise = _noise_factor(problem, config.solver)
+    solver = config.solver.model_copy(update={"sigma_px": config.solver.sigma_px * noise})
+    covariances = camera_covariances(problem, solver)
+    if covariances is None or places[0] != 0:
+        return out
+    known = np.array([keyframes[p].submap == keyframes[0].submap for p in places.tolist()])
+    T = problem.T_world_cam[known]
+    along = np.einsum("kji,kj->ki", T[:, :3, :3], T[:, :3, 3] - T[:1, :3, 3])
+    scale_sigma = np.median([k.scale_sigma for k in keyframes])
+    out[places[known]] = covariances[known]
+    out[places[known], 3:, 3:] += scale_sigma**2 * along[:, :, None] * along[:, None]
+    return out
+
+
+def _noise_factor(problem: BundleProblem, solver: BundleSolverConfig) -> float:
+    """How large the pixels' residuals are over what is assumed, by their median and the freedom they left."""
+    r = residuals(problem, solver)[0][:, :2]
+    measured = 2 * len(r) + np.isfinite(problem.obs_range_m).sum()
+    freedom = 1 - (3 * len(problem.points) + 6 * len(problem.held)) / measured
+    return float(np.sqrt(np.median((r**2).sum(1)) / (2 * np.log(2)) / max(freedom, 0.1)))
+
+
 def _adjust(
     landmark_map: LandmarkMap,
     rows: Ids,
@@ -160,29 +191,46 @@ def _adjust(
     rows = _well_posed(landmark_map, rows, config)
     if len(rows) < 20:
         return None
+    problem, places, landmarks = _problem(landmark_map, rows, held, config)
+    if problem.held.all():
+        return None
+    solution = solve_bundle(problem, solver)
+    if solution is None:
+        return Adjustment(False, np.nan, np.nan)
+    _write_back(landmark_map, problem, solution, places, landmarks, rows, config)
+    return Adjustment(True, solution.initial_error / len(rows), solution.final_error / len(rows))
+
+
+def _problem(
+    landmark_map: LandmarkMap, rows: Ids, held: list[int], config: AdjustmentConfig
+) -> tuple[BundleProblem, Int[np.ndarray, " k"], Int[np.ndarray, " l"]]:
+    """Gather some observations; return the problem and its keyframes and landmarks. The first is held if none is."""
     places, obs_camera = np.unique(landmark_map.obs_keyframe[rows], return_inverse=True)
     landmarks, obs_point = np.unique(landmark_map.obs_landmark[rows], return_inverse=True)
-    if not np.isin(places, held).any():
-        held = [int(places[0])]
-    if np.isin(places, held).all():
-        return None
+    is_held = np.isin(places, held)
+    is_held[0] |= not is_held.any()
     range_m, range_sigma_m = _ranges(landmark_map, rows, config)
     problem = BundleProblem(
         landmark_map.camera,
         landmark_map.poses[places],
-        np.isin(places, held),
+        is_held,
         landmark_map.points[landmarks],
         obs_camera,
         obs_point,
         landmark_map.obs_pixel[rows],
         range_m,
         range_sigma_m,
+        links_between(landmark_map, places),
     )
-    solution = solve_bundle(problem, solver)
-    if solution is None:
-        return Adjustment(False, np.nan, np.nan)
-    _write_back(landmark_map, problem, solution, places, landmarks, rows, config)
-    return Adjustment(True, solution.initial_error / len(rows), solution.final_error / len(rows))
+    return problem, places, landmarks
+
+
+def _closing_rows(landmark_map: LandmarkMap, config: AdjustmentConfig) -> Ids:
+    """All good observations, or as many as the budget allows."""
+    rows = np.flatnonzero(landmark_map.obs_good)
+    if len(rows) > config.max_closing_observations:
+        rows = _best_observed(landmark_map, rows, config.max_closing_observations)
+    return rows
 
 
 def _well_posed(landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig) -> SomeIds:

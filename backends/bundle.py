@@ -57,8 +57,12 @@ class BundleBackend:
         return {} if self._session is None else self._session.store.poses()
 
     def covariances(self) -> dict[int, Covariance]:
-        """Return the covariance of T_world_cam of each frame where it is known."""
-        return {}
+        """Return the covariance of T_world_cam of each frame where it is known, relative to the first camera.
+
+        Rotation first, then translation, in the camera's own frame: radians and metres. Before `finish()` only
+        keyframes have one; held and bridged frames have none.
+        """
+        return {} if self._session is None else self._session.covariances()
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""

@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from remov3r.backends.adjustment import AdjustmentConfig, adjust_all, adjust_window, settle_scale
+from remov3r.backends.adjustment import (
+    AdjustmentConfig,
+    adjust_all,
+    adjust_window,
+    keyframe_covariances,
+    settle_scale,
+)
 from remov3r.backends.features import Gray, to_gray
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
@@ -21,6 +27,7 @@ from remov3r.config import Config
 from remov3r.errors import DataError
 from remov3r.geometry import inverse
 from remov3r.types import (
+    Covariance,
     Frame,
     FrameEstimate,
     Pose,
@@ -66,6 +73,7 @@ class BundleSession:
         self._gray: Gray = np.zeros((camera.height, camera.width), np.uint8)
         self._T_last, self._step = np.eye(4), np.eye(4)
         self._state = TrackingState.OK
+        self._covariance: Covariance | None = None  # of the last pose, where it was tracked
         self._missed, self._since_keyframe, self._keyframe_count = 0, 0, 0
         self._lost, self._restart = False, False
         self._submap, self._submaps = 0, 0
@@ -108,8 +116,9 @@ class BundleSession:
             self._restart, self._missed, self._lost, self._state = False, 0, False, TrackingState.WEAK
             self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
         insertion = self._inserter.insert(
-            frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap
-        )
+            frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
+            self._covariance,
+        )  # fmt: skip
         if insertion.joined:
             self._submap = 0
             self._note(f"frame {frame.index}: the new map was joined to the old one")
@@ -123,8 +132,18 @@ class BundleSession:
         if any(not r.accepted for r in results):
             self._note("closing bundle rejected: the windows' result was kept")
         self.store.rescale(settle_scale(self.map, self._config.adjustment))
-        self.store.refine(self._config.tracker.pose)
+        jumped = self.store.refine(self._config.tracker.pose)
+        if jumped:
+            self._note(
+                f"{len(jumped)} frames jumped when measured again (first {jumped[0]}): kept as tracked"
+            )
         self.store.bridge_gaps()
+
+    def covariances(self) -> dict[int, Covariance]:
+        """Return the covariance of each measured frame; of keyframes alone before `finish`."""
+        if len(self.map.keyframes) < 2:
+            return {}
+        return self.store.covariances(keyframe_covariances(self.map, self._config.adjustment))
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""
@@ -212,7 +231,8 @@ class BundleSession:
         if result is not None and not result.accepted:
             self._note(f"frame {self.map.keyframes[-1].frame_index}: window optimisation rejected")
         if self._config.online_scale and len(self.map.keyframes) > 2:
-            self.store.rescale(settle_scale(self.map, self._config.adjustment))
+            adjustment = self._config.adjustment
+            self.store.rescale(settle_scale(self.map, adjustment, adjustment.window))
 
     def _follow(self, place: int) -> None:
         """Go on from the keyframe just inserted."""
@@ -229,6 +249,7 @@ class BundleSession:
         self, frame: Frame, T: Pose, state: TrackingState, solution: PoseSolution | None
     ) -> TrackedPose:
         self._T_last, self._state = T, state
+        self._covariance = None if solution is None else solution.covariance
         if self.map.keyframes:
             tracks = self._tracker.tracks if solution is not None else NO_TRACKS
             self.store.put(frame.index, T, state, tracks.landmarks, tracks.pixels)

@@ -11,7 +11,8 @@ from pydantic import Field
 from remov3r.backends.adjustment import AdjustmentConfig, update_log_scale
 from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
 from remov3r.backends.features import Describer, Descriptors, FeatureConfig, Gray, detect_corners
-from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.keyframe_links import measured_link
+from remov3r.backends.landmark_map import KeyframeLink, LandmarkMap
 from remov3r.backends.map_reuse import (
     MapReuseConfig,
     Reobservation,
@@ -24,7 +25,7 @@ from remov3r.backends.pose_solver import PoseSolverConfig
 from remov3r.backends.tracking import Tracks
 from remov3r.config import Config
 from remov3r.geometry import inverse, transform
-from remov3r.types import DensePrediction, Pose
+from remov3r.types import Covariance, DensePrediction, Pose
 
 Ids = Int[np.ndarray, " n"]
 Pixels = Float[np.ndarray, "n 2"]
@@ -76,8 +77,13 @@ class KeyframeInserter:
         tracks: Tracks,
         dense: DensePrediction,
         submap: int,
+        covariance: Covariance | None = None,
     ) -> Insertion:
-        """Add the keyframe, with old landmarks where it sees them again and new ones at the front end's depth."""
+        """Add the keyframe, with old landmarks where it sees them again and new ones at the front end's depth.
+
+        Args:
+            covariance: of the pose as tracked from the keyframe before; None where it was not.
+        """
         landmark_map = self._map
         corners = detect_corners(gray, tracks.pixels, self._features)
         pixels = np.concatenate([tracks.pixels, corners])
@@ -85,7 +91,7 @@ class KeyframeInserter:
         descriptors = self._describer.describe(gray, pixels)
         depth, sigma = sample_depth(dense, pixels, landmark_map.camera)
         typical = self._typical_depth(T_world_cam, tracks, depth)
-        joined = False
+        link, joined = self._link(T_world_cam, covariance, typical), False
         if self._reuse.enabled and landmark_map.keyframes:
             small = thumbnail(gray)
             if submap > 0:
@@ -107,7 +113,7 @@ class KeyframeInserter:
         scale_sigma = max(median_relative_sigma(dense), self._config.min_scale_sigma)
         landmark_map.add_keyframe(
             frame_index, T_world_cam, landmarks, pixels, depth, sigma, descriptors, thumbnail(gray),
-            scale_sigma, submap,
+            scale_sigma, submap, link,
         )  # fmt: skip
         self._scale_fresh(place, landmarks[fresh])
         return Insertion(place, reobserved, joined)
@@ -121,6 +127,12 @@ class KeyframeInserter:
         places = list(range(len(self._map.keyframes)))
         found = relocalise(self._map, places, thumbnail(gray), pixels, descriptors, self._reuse, self._pose)
         return None if found is None else (found, pixels)
+
+    def _link(self, T_world_cam: Pose, covariance: Covariance | None, typical: float) -> KeyframeLink | None:
+        if covariance is None or not self._map.keyframes:
+            return None
+        T_before_this = inverse(self._map.keyframes[-1].T_world_cam) @ T_world_cam
+        return measured_link(T_before_this, covariance, typical, self._adjustment.link)
 
     def _rays(self, pixels: Pixels) -> Float[np.ndarray, "n 3"]:
         c = self._map.camera

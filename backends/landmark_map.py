@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from remov3r.camera import Camera
-from remov3r.types import Pose
+from remov3r.types import Covariance, Pose
 
 Ids = Int[np.ndarray, " n"]
 
@@ -36,6 +36,24 @@ class Column:
         return self._data[: self._length]
 
 
+@dataclass(frozen=True)
+class KeyframeLink:
+    """How a keyframe lies to the one before it, as tracking measured it.
+
+    Attributes:
+        covariance: rotation first, then translation, in the frame of the later keyframe.
+    """
+
+    T_before_this: Pose
+    covariance: Covariance
+
+    def rescaled(self, factor: float) -> KeyframeLink:
+        """Return the link with all lengths multiplied."""
+        T, units = self.T_before_this.copy(), np.repeat([1.0, factor], 3)
+        T[:3, 3] *= factor
+        return KeyframeLink(T, self.covariance * np.outer(units, units))
+
+
 @dataclass
 class MapKeyframe:
     """A keyframe of the map.
@@ -44,8 +62,10 @@ class MapKeyframe:
         observations: its rows in the observation columns.
         descriptors: one for each of these rows.
         log_scale: logarithm of landmark depth over front-end depth, as estimated last.
+        scale_reading: median logarithm of landmark depth over front-end depth, and its weight; None = too few.
         scale_sigma: how far the front end's depth of a whole frame may be off, as a logarithm.
         submap: keyframes of different submaps have no trustworthy pose between them.
+        link: to the keyframe before it; None where tracking measured none.
     """
 
     frame_index: int
@@ -55,7 +75,9 @@ class MapKeyframe:
     thumbnail: Float[np.ndarray, " t"]
     scale_sigma: float
     submap: int
+    link: KeyframeLink | None = None
     log_scale: float = 0.0
+    scale_reading: tuple[float, float] | None = None
 
 
 @dataclass
@@ -163,6 +185,7 @@ class LandmarkMap:
         thumbnail: Float[np.ndarray, " t"],
         scale_sigma: float,
         submap: int,
+        link: KeyframeLink | None = None,
     ) -> int:
         """Add a keyframe with all that it sees; return its place."""
         place, first = len(self.keyframes), len(self.obs_keyframe)
@@ -174,7 +197,7 @@ class LandmarkMap:
         self._obs_good.append(np.ones(len(landmarks), bool))
         rows = slice(first, first + len(landmarks))
         self.keyframes.append(
-            MapKeyframe(frame_index, T_world_cam, rows, descriptors, thumbnail, scale_sigma, submap)
+            MapKeyframe(frame_index, T_world_cam, rows, descriptors, thumbnail, scale_sigma, submap, link)
         )
         return place
 
@@ -189,16 +212,21 @@ class LandmarkMap:
     def merge(self, duplicate: Ids, original: Ids) -> None:
         """Declare landmarks to be the same as others; observations move over, two by one keyframe become one."""
         duplicate, original = self.canonical(duplicate), self.canonical(original)
+        if len(duplicate) == 0:
+            return
         for a, b in zip(duplicate.tolist(), original.tolist()):
             a, b = int(self.canonical(np.array([a]))[0]), int(self.canonical(np.array([b]))[0])
             self._merged_into.array[max(a, b)] = min(a, b)
-        self.obs_landmark[:] = self.canonical(self.obs_landmark)
+        touched = np.zeros(len(self.points), bool)
+        touched[duplicate], touched[original] = True, True
+        rows = np.flatnonzero(touched[self.obs_landmark])
+        self.obs_landmark[rows] = self.canonical(self.obs_landmark[rows])
         # A keyframe that now sees one landmark twice keeps the first of the two.
-        key = self.obs_keyframe * (len(self.points) + 1) + self.obs_landmark
+        key = self.obs_keyframe[rows] * (len(self.points) + 1) + self.obs_landmark[rows]
         _, first = np.unique(key, return_index=True)
         repeated = np.ones(len(key), bool)
         repeated[first] = False
-        self.obs_good[repeated] = False
+        self.obs_good[rows[repeated]] = False
 
     def rescale(self, factor: float) -> None:
         """Multiply all lengths of the map, about the world's origin."""
@@ -208,6 +236,10 @@ class LandmarkMap:
             T[:3, 3] *= factor
             keyframe.T_world_cam = T
             keyframe.log_scale += float(np.log(factor))
+            if keyframe.scale_reading is not None:
+                middle, weight = keyframe.scale_reading
+                keyframe.scale_reading = middle + float(np.log(factor)), weight
+            keyframe.link = None if keyframe.link is None else keyframe.link.rescaled(factor)
 
     def places_of(self, frame_index: int) -> list[int]:
         """Return the place of the keyframe made of a frame, as a list of none or one."""

@@ -8,10 +8,14 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Int
 
+from remov3r.backends.bundle_terms import adjoint, link_error
 from remov3r.backends.landmark_map import LandmarkMap
-from remov3r.backends.pose_solver import PoseSolverConfig, refine_pose
+from remov3r.backends.pose_solver import PoseSolverConfig, refine_pose, reprojection_error
 from remov3r.geometry import inverse, se3_exp, se3_log
-from remov3r.types import Pose, TrackingState
+from remov3r.types import Covariance, Pose, TrackingState
+
+LEAST_POINTS = 6  # to measure a pose from
+JUMP_RAD, JUMP_OF_DEPTH = 0.005, 0.005  # by how much more than before a frame may leave the one before it
 
 
 @dataclass
@@ -20,6 +24,8 @@ class FrameRecord:
 
     Attributes:
         place: the keyframe in the map.
+        covariance: of the pose as measured last against its landmarks; None where it was not.
+        unit: how long the store's unit of length was when the pose was put in.
         pixels: float32, to keep long sequences small.
     """
 
@@ -28,6 +34,8 @@ class FrameRecord:
     state: TrackingState
     landmarks: Int[np.ndarray, " n"]
     pixels: Float[np.ndarray, "n 2"]
+    unit: float = 1.0
+    covariance: Covariance | None = None
 
 
 class TrajectoryStore:
@@ -36,6 +44,7 @@ class TrajectoryStore:
     def __init__(self, landmark_map: LandmarkMap) -> None:
         self._map = landmark_map
         self.records: dict[int, FrameRecord] = {}
+        self._unit = 1.0
 
     def put(
         self,
@@ -49,13 +58,15 @@ class TrajectoryStore:
         place = len(self._map.keyframes) - 1
         T_key_cam = inverse(self._map.keyframes[place].T_world_cam) @ T_world_cam
         self.records[frame_index] = FrameRecord(
-            place, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32)
+            place, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32), self._unit
         )
 
     def pose(self, frame_index: int) -> Pose:
         """Return T_world_cam of a frame as it is now."""
         record = self.records[frame_index]
-        return self._map.keyframes[record.place].T_world_cam @ record.T_key_cam
+        T_key_cam = record.T_key_cam.copy()
+        T_key_cam[:3, 3] *= self._unit / record.unit
+        return self._map.keyframes[record.place].T_world_cam @ T_key_cam
 
     def poses(self) -> dict[int, Pose]:
         """Return T_world_cam of all frames, in order."""
@@ -63,28 +74,99 @@ class TrajectoryStore:
 
     def rescale(self, factor: float) -> None:
         """Multiply all translations; goes with `LandmarkMap.rescale`."""
-        for record in self.records.values():
-            T = record.T_key_cam.copy()
-            T[:3, 3] *= factor
-            record.T_key_cam = T
+        self._unit *= factor
 
-    def refine(self, config: PoseSolverConfig) -> None:
-        """Measure every tracked frame again against the landmarks as they are now."""
+    def refine(self, config: PoseSolverConfig) -> list[int]:
+        """Measure every tracked frame again against the landmarks as they are now.
+
+        Frames that would jump against their neighbours, and those that fit few of their landmarks, stay where
+        they are relative to their keyframe.
+
+        Returns:
+            the frames that would have jumped.
+        """
         keyframes = {k.frame_index for k in self._map.keyframes}
+        observed = (
+            np.bincount(self._map.obs_landmark[self._map.obs_good], minlength=len(self._map.points)) > 0
+        )
+        measured: dict[int, Pose] = {}
         for index, record in self.records.items():
-            if index in keyframes or len(record.landmarks) < 6:
+            if index not in keyframes and len(record.landmarks) >= LEAST_POINTS:
+                found = self._measured(index, record, observed, config)
+                if found is not None:
+                    measured[index], record.covariance = found
+        jumped = self._jumps(measured)
+        for index, T in measured.items():
+            if index not in jumped:
+                self._move(self.records[index], T)
+        return jumped
+
+    def covariances(self, of_keyframes: Float[np.ndarray, "k 6 6"]) -> dict[int, Covariance]:
+        """Return the covariance of every measured frame: its keyframe's, carried over, and its own.
+
+        Args:
+            of_keyframes: rotation first, then translation, in the keyframe's own frame; NaN = not known.
+        """
+        out: dict[int, Covariance] = {}
+        for index, record in self.records.items():
+            keyframe = self._map.keyframes[record.place]
+            if np.isnan(of_keyframes[record.place]).any():
                 continue
-            landmarks = self._map.canonical(record.landmarks.astype(np.int64))
-            T_key = self._map.keyframes[record.place].T_world_cam
-            T, _ = refine_pose(
-                T_key @ record.T_key_cam,
-                self._map.points[landmarks],
-                self._map.spread(landmarks),
-                record.pixels.astype(np.float64),
-                self._map.camera,
-                config,
-            )
-            record.T_key_cam = inverse(T_key) @ T
+            if index == keyframe.frame_index:
+                out[index] = of_keyframes[record.place]
+            elif record.covariance is not None:
+                A = adjoint(inverse(self.pose(index)) @ keyframe.T_world_cam)
+                out[index] = A @ of_keyframes[record.place] @ A.T + record.covariance
+        return out
+
+    def _measured(
+        self, index: int, record: FrameRecord, observed: np.ndarray, config: PoseSolverConfig
+    ) -> tuple[Pose, Covariance] | None:
+        """Solve a frame's pose, then again from what fits it; None when less than half does."""
+        landmarks = self._map.canonical(record.landmarks.astype(np.int64))
+        keep = observed[landmarks]
+        landmarks, pixels = landmarks[keep], record.pixels[keep].astype(np.float64)
+        T, points, spread = self.pose(index), self._map.points[landmarks], self._map.spread(landmarks)
+        camera = self._map.camera
+        if len(landmarks) < LEAST_POINTS:
+            return None
+        T, _ = refine_pose(T, points, spread, pixels, camera, config, 1e-2)
+        limit = config.inlier_px * max(camera.width / 640, 0.5)
+        fits = reprojection_error(T, points, pixels, camera) < limit
+        if fits.sum() < max(LEAST_POINTS, 0.5 * len(record.landmarks)):
+            return None
+        return refine_pose(T, points[fits], spread[fits], pixels[fits], camera, config)
+
+    def _jumps(self, measured: dict[int, Pose]) -> list[int]:
+        """Runs of frames whose new poses leave both their neighbours, where their former ones do not."""
+        order = sorted(self.records)
+        former = np.stack([self.pose(i) for i in order])
+        new = np.stack([measured.get(i, T) for i, T in zip(order, former)])
+        change = link_error(new, former)
+        step = np.abs(np.diff(change, axis=0))
+        leaves = (step[:, :3].max(1) > JUMP_RAD) | (step[:, 3:].max(1) > JUMP_OF_DEPTH * self._depth_m())
+        edges = [0, *(np.flatnonzero(leaves) + 1).tolist(), len(order)]
+        jumped: list[int] = []
+        for start, end in pairwise(edges):
+            around = [n for n in (start, end) if 0 < n < len(order)]
+            if not any(order[n] in measured for n in range(start, end)) or not around:
+                continue
+            kept = new.copy()
+            kept[start:end] = former[start:end]
+            if _length(kept, around) < _length(new, around):
+                jumped += [i for i in order[start:end] if i in measured]
+        return jumped
+
+    def _depth_m(self) -> float:
+        """Typical distance of landmarks from the keyframe that saw them first."""
+        if len(self._map.points) == 0:
+            return 1.0
+        away = self._map.points - self._map.poses[self._map.anchor, :3, 3]
+        return float(np.median(np.linalg.norm(away, axis=1)))
+
+    def _move(self, record: FrameRecord, T_world_cam: Pose) -> None:
+        record.T_key_cam = inverse(self._map.keyframes[record.place].T_world_cam) @ T_world_cam
+        record.unit = self._unit
 
     def bridge_gaps(self) -> None:
         """Replace held poses between two measured ones by an even motion from one to the other."""
@@ -99,6 +181,10 @@ class TrajectoryStore:
             motion = se3_log(inverse(T_a) @ T_b)
             for i in gap:
                 part = (i - indices[a]) / (indices[b] - indices[a])
-                record = self.records[i]
-                T_key = self._map.keyframes[record.place].T_world_cam
-                record.T_key_cam = inverse(T_key) @ T_a @ se3_exp(motion * part)
+                self._move(self.records[i], T_a @ se3_exp(motion * part))
+
+
+def _length(T: Float[np.ndarray, "n 4 4"], at: list[int]) -> float:
+    """How far it is, in metres plus radians, from the poses before some poses to these."""
+    steps = se3_log(inverse(T[[n - 1 for n in at]]) @ T[at])
+    return float(np.linalg.norm(steps[:, :3], axis=1).sum() + np.linalg.norm(steps[:, 3:], axis=1).sum())

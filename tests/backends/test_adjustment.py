@@ -12,7 +12,7 @@ from remov3r.backends.adjustment import (
     update_log_scale,
     weighted_median,
 )
-from remov3r.backends.gtsam_bundle import BundleSolverConfig
+from remov3r.backends.bundle_terms import BundleSolverConfig
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.geometry import se3_exp
 from tests.backends.test_landmark_map import build_map

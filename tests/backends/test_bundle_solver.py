@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from remov3r.backends.gtsam_bundle import BundleProblem, BundleSolverConfig, solve_bundle
+from remov3r.backends.bundle_solver import solve_bundle
+from remov3r.backends.bundle_terms import BundleProblem, BundleSolverConfig
 from remov3r.backends.pose_solver import reproject
 from remov3r.camera import Camera
 from remov3r.geometry import se3_exp
