@@ -42,7 +42,8 @@ def build_backend(config: PipelineConfig) -> Backend:
         ConfigError: there is none of that name.
         MissingDependencyError: its library is not installed.
     """
-    return create_backend(config.backend, config.bundle if config.backend == "bundle" else None)
+    settings = {"bundle": config.bundle, "pose_graph": config.pose_graph}
+    return create_backend(config.backend, settings.get(config.backend))
 
 
 def use_threads(threads: int) -> None:

@@ -11,6 +11,7 @@ from remov3r.backends.bundle import BundleConfig
 from remov3r.backends.consistency import ConsistencyConfig
 from remov3r.backends.depth_alignment import AlignmentConfig
 from remov3r.backends.fusion import FusionConfig
+from remov3r.backends.pose_graph import PoseGraphConfig
 from remov3r.config import Config, build, read_toml, with_overrides
 from remov3r.frontends.network import NetworkFrontEndConfig
 from remov3r.frontends.recorded import RecordedConfig
@@ -42,6 +43,7 @@ class PipelineConfig(Config):
     sensor: SensorConfig = SensorConfig()
     recorded: RecordedConfig = RecordedConfig()
     bundle: BundleConfig = BundleConfig()
+    pose_graph: PoseGraphConfig = PoseGraphConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     consistency: ConsistencyConfig = ConsistencyConfig()
     fusion: FusionConfig = FusionConfig()
