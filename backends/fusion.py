@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.sparse as sp
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from scipy.sparse.csgraph import connected_components
 
+from remov3r.backends.block_mesh import extract_mesh
+from remov3r.backends.block_spill import BLOCK, CHANNELS, VOXELS, BlockStore
 from remov3r.backends.open3d_import import load_open3d
 from remov3r.camera import Camera
 from remov3r.config import Config
@@ -20,10 +19,9 @@ from remov3r.errors import DataError, ShapeError
 from remov3r.geometry import inverse
 from remov3r.types import DensePrediction, DepthMap, Mesh, PointCloud, Pose
 
-logger = logging.getLogger(__name__)
-
-BLOCK = 16  # voxels per side of a block
-CHUNK = 32  # blocks updated at a time, so that the arrays in between stay in the cache
+CHUNK = 16  # blocks updated at a time, so that the arrays in between stay in the cache
+FULL_WEIGHT = 2**15  # the largest weight of a pixel as an integer
+MAX_FRAMES = 2**16 - 1  # as many fully weighted observations of one voxel fit into 32 bits
 
 
 class FusionConfig(Config):
@@ -37,7 +35,9 @@ class FusionConfig(Config):
         min_weight, max_weight: the limits of a pixel's weight.
         min_views: how many average pixels must have seen a voxel for it to become surface.
         min_component_triangles: smaller loose pieces are dropped.
-        max_blocks: cap on memory (about 80 kB a block); beyond it no new space is mapped.
+        max_blocks: cap on memory (80 kB a block); beyond it those least recently seen go to disk.
+        moved_voxels: how far a pixel's point has to move (by its keyframe's pose or by its depth) ...
+        moved_share: ... and in which share of the pixels, for the keyframe to be fused again (`Mapper`).
     """
 
     voxel_m: PositiveFloat = 0.02
@@ -52,16 +52,23 @@ class FusionConfig(Config):
     min_views: PositiveFloat = 2.0
     min_component_triangles: NonNegativeInt = 200
     max_blocks: PositiveInt = 8000
+    moved_voxels: NonNegativeFloat = 0.5
+    moved_share: NonNegativeFloat = 0.25
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A depth map made ready for the volume; weight 0 where it says nothing. Colours are 0..255."""
+    """A depth map made ready for the volume.
+
+    Attributes:
+        depth_m: float32; 0 where it says nothing.
+        weight: integer, `FULL_WEIGHT` at the largest allowed; 0 where it says nothing.
+    """
 
     camera: Camera
     depth_m: DepthMap
-    weight: DepthMap
-    rgb: Float[np.ndarray, "h w 3"]
+    weight: Int32[np.ndarray, "h w"]
+    rgb: UInt8[np.ndarray, "h w 3"]
 
 
 def prepare(dense: DensePrediction, rgb: UInt8[np.ndarray, "hc wc 3"], config: FusionConfig) -> Measurement:
@@ -92,42 +99,61 @@ def prepare(dense: DensePrediction, rgb: UInt8[np.ndarray, "hc wc 3"], config: F
     shrinks = rgb.shape[1] > camera.width
     colors = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     weight[(depth < config.min_depth_m) | (depth > config.max_depth_m)] = 0
-    return Measurement(camera, np.where(weight > 0, depth, 0), weight, colors.astype(np.float32))
+    units = np.ceil(weight * (FULL_WEIGHT / config.max_weight)).astype(np.int32)
+    return Measurement(camera, np.where(units > 0, depth, 0), units, np.asarray(colors, np.uint8))
 
 
 class TsdfVolume:
-    """A sparse volume (Open3D's VoxelBlockGrid) of signed distances, weights and colours.
+    """A sparse volume of signed distances and colours, each the weighted mean of its observations.
+
+    Sums are kept as integers, so that what was fused can be taken back without a trace and in any order: the
+    volume depends only on what is in it now. Rounding moves a surface by less than 1e-3 of the truncation.
 
     References: Curless & Levoy 1996, sec. 3.
     """
 
-    def __init__(self, config: FusionConfig | None = None) -> None:
+    def __init__(self, config: FusionConfig | None = None, spill_folder: Path | None = None) -> None:
+        """Prepare an empty volume.
+
+        Args:
+            spill_folder: where a temporary folder may be made for blocks beyond the cap; None for the
+                system's place for those.
+        """
         self._config = config or FusionConfig()
         self._o3d = load_open3d()
         core = self._o3d.core
-        self._grid: Any = self._o3d.t.geometry.VoxelBlockGrid(
-            ("tsdf", "weight", "color"),
-            (core.float32,) * 3,
-            ((1,), (1,), (3,)),
-            self._config.voxel_m,
-            BLOCK,
-            500,
+        # Only its geometry is used, to find the blocks near a depth map; the voxels lie in the store.
+        self._finder = self._o3d.t.geometry.VoxelBlockGrid(
+            ("tsdf",), (core.float32,), ((1,),), self._config.voxel_m, BLOCK, 1
         )
+        self._blocks = BlockStore(self._config.max_blocks, spill_folder)
         self._frames = 0
         self._pixels = 0
-        self._weight_sum = 0.0
-        self._refused_blocks = 0
+        self._weight_sum = 0
         self._mesh: Mesh | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, in words."""
-        if not self._refused_blocks:
-            return ()
-        return (
-            f"the map is full ({self._config.max_blocks} blocks of {BLOCK * self._config.voxel_m:.2f} m): "
-            f"{self._refused_blocks} blocks were left out; use larger voxels or raise fusion.max_blocks",
-        )
+        notes = []
+        if self._blocks.refused:
+            notes.append(
+                f"the map is full ({self._config.max_blocks} blocks of {BLOCK * self._config.voxel_m:.2f} m "
+                f"in memory) and {self._blocks.trouble}: {len(self._blocks.refused)} blocks were left out; "
+                "free some space, use larger voxels or raise fusion.max_blocks"
+            )
+        if self._blocks.damaged:
+            notes.append(f"{len(self._blocks.damaged)} blocks of the map could not be read back from disk")
+        return tuple(notes)
+
+    @property
+    def blocks_in_memory(self) -> int:
+        """How many blocks are in memory, of those that the map has."""
+        return self._blocks.in_memory
+
+    def __len__(self) -> int:
+        """Return the number of blocks that the map has, in memory and on disk."""
+        return len(self._blocks)
 
     def integrate(self, dense: DensePrediction, rgb: UInt8[np.ndarray, "hc wc 3"], T_world_cam: Pose) -> None:
         """Fuse one depth map, each pixel weighted by 1/sigma².
@@ -136,9 +162,9 @@ class TsdfVolume:
             rgb: the image with the same field of view, of any size.
         Raises:
             ShapeError: depth, sigma and camera differ in size.
-            DataError: depth or pose holds NaN or infinite values.
+            DataError: depth or pose holds NaN or infinite values, or 65535 depth maps are fused already.
         """
-        self._update(prepare(dense, rgb, self._config), T_world_cam, sign=1)
+        self.update(prepare(dense, rgb, self._config), T_world_cam, sign=1)
 
     def deintegrate(
         self, dense: DensePrediction, rgb: UInt8[np.ndarray, "hc wc 3"], T_world_cam: Pose
@@ -149,12 +175,17 @@ class TsdfVolume:
             ShapeError: depth, sigma and camera differ in size.
             DataError: depth or pose holds NaN or infinite values.
         """
-        self._update(prepare(dense, rgb, self._config), T_world_cam, sign=-1)
+        self.update(prepare(dense, rgb, self._config), T_world_cam, sign=-1)
 
     def mesh(self) -> Mesh | None:
         """Extract the surface with colours and normals; None where nothing was seen well enough."""
         if self._mesh is None and self._frames > 0 and self._pixels > 0:
-            self._mesh = self._extract()
+            views = min(self._config.min_views, float(self._frames))
+            # Half an average pixel makes one view enough.
+            threshold = max(views - 0.5, 0.0) * self._weight_sum / self._pixels
+            self._mesh = extract_mesh(
+                self._blocks, self._config.voxel_m, threshold, self._config.min_component_triangles
+            )
         return self._mesh
 
     def cloud(self) -> PointCloud | None:
@@ -162,115 +193,93 @@ class TsdfVolume:
         mesh = self.mesh()
         return None if mesh is None else PointCloud(mesh.vertices_m, mesh.colors, mesh.normals)
 
-    def _update(self, seen: Measurement, T_world_cam: Pose, sign: int) -> None:
+    def close(self) -> None:
+        """Forget the map and remove its temporary folder."""
+        self._blocks.close()
+
+    def update(self, seen: Measurement, T_world_cam: Pose, sign: int) -> None:
+        """Fuse what `prepare` made of a depth map (sign 1), or take it back (sign -1).
+
+        Raises:
+            DataError: the pose is not finite, or 65535 depth maps are fused already.
+        """
         if T_world_cam.shape != (4, 4) or not np.isfinite(T_world_cam).all():
             raise DataError("pose to fuse at holds NaN or infinite values, or is not 4x4")
+        if self._frames + sign > MAX_FRAMES:
+            raise DataError(f"the map holds {self._frames} depth maps, the most it can")
         self._mesh = None
         self._frames += sign
         self._pixels += sign * int((seen.weight > 0).sum())
-        self._weight_sum += sign * float(seen.weight.sum())
+        self._weight_sum += sign * int(seen.weight.sum(dtype=np.int64))
         if not seen.weight.any():
             return
         T_cam_world = inverse(T_world_cam.astype(np.float64))
-        buffers = self._allocate(self._touched_blocks(seen, T_cam_world), grow=sign > 0)
-        # Only after the allocation: an array fetched before the grid grows is a stale copy.
-        layers = [self._grid.attribute(name) for name in ("tsdf", "weight", "color")]
-        tsdf, weight, color = (a.reshape((-1, a.shape[-1])).numpy() for a in layers)
-        weight_of, rgb_of = seen.weight.ravel(), seen.rgb.reshape(-1, 3)
-        for first in range(0, len(buffers), CHUNK):
-            positions, voxels = self._grid.voxel_coordinates_and_flattened_indices(
-                buffers[first : first + CHUNK]
-            )
-            chosen, distance, pixel = self._project(positions.numpy(), seen, T_cam_world)
-            index, added = voxels.numpy()[chosen], sign * weight_of[pixel][:, None]
-            before = weight[index]
-            after = before + added
-            # Rounding leaves a trace of weight where everything was taken back.
-            kept = after > 1e-5
-            share = np.where(kept, 1 / np.where(kept, after, 1), 0)
-            tsdf[index] = (tsdf[index] * before + distance[:, None] * added) * share
-            color[index] = (color[index] * before + rgb_of[pixel] * added) * share
-            weight[index] = np.where(kept, after, 0)
+        observed = _Observed(seen, T_cam_world, self._config)
+        keys = self._touched_blocks(seen, T_cam_world)
+        for first in range(0, len(keys), CHUNK):
+            chunk = keys[first : first + CHUNK]
+            self._blocks.add(map(tuple, chunk.tolist()), sign * observed.sums(chunk))
 
-    def _touched_blocks(self, seen: Measurement, T_cam_world: Pose) -> Any:
+    def _touched_blocks(self, seen: Measurement, T_cam_world: Pose) -> Int[np.ndarray, "n 3"]:
         """Coordinates of the blocks within the truncation band of the depth map."""
         core, config = self._o3d.core, self._config
         K = seen.camera.K
         K[:2, 2] += 0.5  # Open3D's tensor code puts pixel centres at +0.5
         image = self._o3d.t.geometry.Image(core.Tensor(np.ascontiguousarray(seen.depth_m, dtype=np.float32)))
-        return self._grid.compute_unique_block_coordinates(
+        found = self._finder.compute_unique_block_coordinates(
             image, core.Tensor(K), core.Tensor(T_cam_world), 1.0, config.max_depth_m, config.truncation_voxels
         )
+        return found.numpy().astype(np.int64)
 
-    def _allocate(self, blocks: Any, grow: bool) -> Any:
-        """Activate blocks as far as the cap allows; return the buffer indices of those that exist."""
-        table = self._grid.hashmap()
-        if grow:
-            _, present = table.find(blocks)
-            new = np.flatnonzero(~present.numpy())
-            room = max(self._config.max_blocks - table.size(), 0)
-            if len(new) > room and not self._refused_blocks:
-                logger.warning("the map is full at %d blocks", self._config.max_blocks)
-            self._refused_blocks += max(len(new) - room, 0)
-            if len(new[:room]):
-                table.activate(blocks[self._o3d.core.Tensor(new[:room])])
-        buffers, present = table.find(blocks)
-        return buffers[present]
 
-    def _project(
-        self, positions: Float[np.ndarray, "n 3"], seen: Measurement, T_cam_world: Pose
-    ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-        """Find the voxels that the depth map measures, their distance (-1..1) and their flat pixel index."""
-        camera, T = seen.camera, T_cam_world.astype(np.float32)
-        x, y, z = T[:3, :3] @ positions.T + T[:3, 3:]
+class _Observed:
+    """One measurement at its pose, and what it adds to the voxels of a block.
+
+    Every voxel is computed alone, by the same operations in the same order, whatever blocks come with it, so
+    that the same measurement at the same pose gives the same integers again.
+    """
+
+    def __init__(self, seen: Measurement, T_cam_world: Pose, config: FusionConfig) -> None:
+        camera, self._voxel_m = seen.camera, config.voxel_m
+        self._size = camera.width, camera.height
+        self._centre = np.float32(camera.cx), np.float32(camera.cy)
+        self._truncation = np.float32(config.truncation_voxels * config.voxel_m)
+        self._depth = seen.depth_m.astype(np.float32).ravel()
+        self._weight = seen.weight.ravel()
+        tint = self._weight[:, None] * seen.rgb.reshape(-1, 3).astype(np.int32)
+        self._tint = np.ascontiguousarray(((tint + 128) >> 8).T)
+        # Focal lengths are multiplied in, so that x / z and y / z are pixels.
+        self._T = np.diag([camera.fx, camera.fy, 1.0]) @ T_cam_world[:3]
+        z, y, x = np.indices((BLOCK,) * 3).reshape(3, -1) * self._voxel_m
+        self._inner = _turned(self._T[:, :3], np.stack([x, y, z], 1)).astype(np.float32)
+
+    def sums(self, blocks: Int[np.ndarray, "n 3"]) -> Int32[np.ndarray, "n channels voxels"]:
+        """Return weight, weight · distance and weight · colour / 256 for each voxel of some blocks."""
+        origins = _turned(self._T[:, :3], blocks * (BLOCK * self._voxel_m)) + self._T[:, 3:]
+        x, y, z = origins.astype(np.float32)[:, :, None] + self._inner[:, None, :]
         # Voxels behind the camera get a depth of 1 m to be divided by, and are told by their own z below.
         scale = 1 / np.where(z > 1e-3, z, np.float32(1))
-        column = np.rint(np.float32(camera.fx) * x * scale + np.float32(camera.cx))
-        row = np.rint(np.float32(camera.fy) * y * scale + np.float32(camera.cy))
-        inside = (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
-        index = np.flatnonzero(inside & (z > 1e-3))
-        pixel = row[index].astype(np.int32) * camera.width + column[index].astype(np.int32)
-        truncation = np.float32(self._config.truncation_voxels * self._config.voxel_m)
-        distance = (seen.depth_m.ravel()[pixel] - z[index]) / truncation
-        near = np.flatnonzero((seen.weight.ravel()[pixel] > 0) & (distance >= -1))
-        return index[near], np.minimum(distance[near], np.float32(1)), pixel[near]
-
-    def _extract(self) -> Mesh | None:
-        views = min(self._config.min_views, float(self._frames))
-        # Open3D's comparison is strict, so half an average pixel makes one view enough.
-        threshold = max(views - 0.5, 0.0) * self._weight_sum / self._pixels
-        raw = self._grid.extract_triangle_mesh(weight_threshold=threshold)
-        if "positions" not in raw.vertex or "indices" not in raw.triangle or not len(raw.triangle.indices):
-            return None
-        mesh = Mesh(
-            raw.vertex.positions.numpy().astype(np.float32),
-            raw.triangle.indices.numpy().astype(np.int64),
-            np.clip(raw.vertex.colors.numpy(), 0, 1).astype(np.float32),
-            raw.vertex.normals.numpy().astype(np.float32),
-        )
-        return without_small_pieces(mesh, self._config.min_component_triangles)
+        column, row = np.rint(x * scale + self._centre[0]), np.rint(y * scale + self._centre[1])
+        width, height = self._size
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (z > 1e-3)
+        index = np.flatnonzero(inside)
+        pixel = row.ravel()[index].astype(np.int32) * width + column.ravel()[index].astype(np.int32)
+        distance = (self._depth[pixel] - z.ravel()[index]) / self._truncation
+        near = np.flatnonzero((self._weight[pixel] > 0) & (distance >= -1))
+        index, pixel, distance = index[near], pixel[near], np.minimum(distance[near], np.float32(1))
+        out = np.zeros((CHANNELS, len(blocks) * VOXELS), np.int32)
+        weight = self._weight[pixel]
+        out[0, index] = weight
+        out[1, index] = np.rint(weight.astype(np.float32) * distance)
+        for channel in range(3):
+            out[2 + channel, index] = self._tint[channel][pixel]
+        return out.reshape(CHANNELS, len(blocks), VOXELS).swapaxes(0, 1)
 
 
-def without_small_pieces(mesh: Mesh, min_triangles: int) -> Mesh | None:
-    """Drop connected pieces of fewer triangles, and vertices that none uses; None if nothing is left."""
-    n = len(mesh.vertices_m)
-    a, b, c = mesh.triangles.T
-    links = sp.coo_array((np.ones(2 * len(a), dtype=np.int8), (np.r_[a, b], np.r_[b, c])), shape=(n, n))
-    _, piece = connected_components(links.tocsr(), directed=False)
-    of_triangle = piece[a]
-    triangles = mesh.triangles[np.bincount(of_triangle, minlength=n)[of_triangle] >= min_triangles]
-    if not len(triangles):
-        return None
-    used = np.zeros(n, dtype=bool)
-    used[triangles] = True
-    renumbered = np.cumsum(used) - 1
-    return replace(
-        mesh,
-        vertices_m=mesh.vertices_m[used],
-        triangles=renumbered[triangles],
-        colors=mesh.colors[used],
-        normals=mesh.normals[used],
-    )
+def _turned(A: Float[np.ndarray, "3 3"], points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3 n"]:
+    """A @ points.T, but each column always the same to the last bit (a product of matrices may not be)."""
+    x, y, z = points.T
+    return A[:, :1] * x + A[:, 1:2] * y + A[:, 2:] * z
 
 
 def _depth_edges(depth_m: DepthMap, max_curvature: float) -> Bool[np.ndarray, "h w"]:

@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from remov3r.backends.fusion import FusionConfig, TsdfVolume, prepare, without_small_pieces
+from remov3r.backends import fusion
+from remov3r.backends.block_mesh import without_small_pieces
+from remov3r.backends.fusion import FULL_WEIGHT, FusionConfig, TsdfVolume, prepare
 from remov3r.camera import Camera
 from remov3r.errors import DataError, ShapeError
 from remov3r.types import Mesh
@@ -18,10 +20,17 @@ CONFIG = FusionConfig(voxel_m=0.04, truncation_voxels=4, min_component_triangles
 DESK = Path(__file__).parents[2] / "../shared/data/desk"
 
 
-def state(volume: TsdfVolume) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and distances of all voxels."""
-    grid = volume._grid
-    return grid.attribute("weight").numpy().ravel().copy(), grid.attribute("tsdf").numpy().ravel().copy()
+def state(volume: TsdfVolume) -> dict[tuple[int, ...], np.ndarray]:
+    """The sums of all blocks."""
+    keys = [tuple(key) for key in volume._blocks.keys().tolist()]
+    return {key: np.array(volume._blocks.read(key)) for key in keys}
+
+
+def assert_same_map(volume: TsdfVolume, expected: TsdfVolume) -> None:
+    """Blocks and sums are equal to the last bit."""
+    have, want = state(volume), state(expected)
+    assert have.keys() == want.keys()
+    assert all(np.array_equal(have[key], want[key]) for key in want)
 
 
 def test_room_is_fused_within_a_fraction_of_a_voxel() -> None:
@@ -96,16 +105,23 @@ def test_deintegration_restores_the_volume() -> None:
     reference.integrate(first, RGB, T)
     volume.integrate(first, RGB, T)
     volume.integrate(wrong, 255 - RGB, other)
-    assert not np.allclose(state(volume)[0].sum(), state(reference)[0].sum())
+    assert state(volume).keys() != state(reference).keys()
     volume.deintegrate(wrong, 255 - RGB, other)
+    assert_same_map(volume, reference)
     mesh, expected = volume.mesh(), reference.mesh()
     assert mesh is not None
     assert expected is not None
-    assert state(volume)[0].sum() == pytest.approx(state(reference)[0].sum(), rel=1e-4)
-    assert len(mesh.vertices_m) == len(expected.vertices_m)
-    key, key_expected = (np.lexsort(np.round(m.vertices_m, 3).T) for m in (mesh, expected))
-    assert np.abs(mesh.vertices_m[key] - expected.vertices_m[key_expected]).max() < 2e-3
-    assert np.abs(mesh.colors[key] - expected.colors[key_expected]).max() < 1e-2
+    assert np.allclose(np.unique(mesh.vertices_m, axis=0), np.unique(expected.vertices_m, axis=0), atol=1e-6)
+
+
+def test_order_does_not_matter() -> None:
+    views = [(pose(x=0.1 * k, yaw=0.3 * k), 0.02 * (k + 1)) for k in range(4)]
+    one, other = TsdfVolume(CONFIG), TsdfVolume(CONFIG)
+    for T, sigma in views:
+        one.integrate(prediction(room_depth(T), sigma_m=sigma), RGB, T)
+    for T, sigma in reversed(views):
+        other.integrate(prediction(room_depth(T), sigma_m=sigma), RGB, T)
+    assert_same_map(other, one)
 
 
 def test_nothing_seen_gives_no_mesh() -> None:
@@ -123,6 +139,7 @@ def test_everything_taken_back_gives_no_mesh() -> None:
     volume.integrate(dense, RGB, np.eye(4))
     volume.deintegrate(dense, RGB, np.eye(4))
     assert volume.mesh() is None
+    assert len(volume) == 0
 
 
 def test_bad_input_is_refused() -> None:
@@ -139,15 +156,20 @@ def test_bad_input_is_refused() -> None:
     assert volume.mesh() is None
 
 
-def test_full_map_is_noted_and_still_gives_a_mesh() -> None:
-    volume = TsdfVolume(CONFIG.model_copy(update={"max_blocks": 10}))
+def test_weights_are_integers_that_fit() -> None:
+    dense = prediction(room_depth(np.eye(4)), sigma_m=1e-3)
+    assert prepare(dense, RGB, CONFIG).weight.max() == FULL_WEIGHT
+    faint = prepare(prediction(room_depth(np.eye(4)), sigma_m=50.0), RGB, CONFIG).weight
+    assert faint.max() == np.ceil(FULL_WEIGHT * CONFIG.min_weight / CONFIG.max_weight)
+
+
+def test_more_depth_maps_than_the_sums_can_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion, "MAX_FRAMES", 1)
+    volume = TsdfVolume(CONFIG)
     dense = prediction(room_depth(np.eye(4)))
     volume.integrate(dense, RGB, np.eye(4))
-    assert volume._grid.hashmap().size() == 10
-    assert len(volume.notes) == 1
-    assert "10 blocks" in volume.notes[0]
-    assert volume.mesh() is not None
-    assert TsdfVolume(CONFIG).notes == ()
+    with pytest.raises(DataError, match="the most"):
+        volume.integrate(dense, RGB, np.eye(4))
 
 
 def test_depth_edges_carry_no_weight_and_slanted_planes_do() -> None:
