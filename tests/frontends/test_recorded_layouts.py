@@ -150,3 +150,19 @@ def test_bad_maps_are_named_when_they_are_read(
     cut_off(cloud / "room.ply")
     with pytest.raises(DataError, match=r"room.ply: cut off"):
         open_recording(str(cloud)).frames[0].load_dense(CAMERA)
+
+
+def test_a_pointmap_that_fits_no_camera_has_no_pose(
+    written: dict[str, tuple[Path, Camera]], tmp_path: Path
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(written["slam3r"][0], path)
+    points = np.load(path / "preds/registered_pcds.npy")
+    points[4] = np.random.default_rng(0).normal(size=points[4].shape)
+    points[7] = np.nan
+    np.save(path / "preds/registered_pcds.npy", points)
+    frames = open_recording(str(path)).frames
+    assert [i for i, frame in enumerate(frames) if frame.T_world_cam is None] == [4, 7]
+    lost = [f for f in check_recording(str(path)) if f.level != "note"]
+    assert [f.trap for f in lost] == ["lost poses"]
+    assert "4, 7" in lost[0].said

@@ -113,6 +113,16 @@ def test_maps_of_different_sizes_are_found(tmp_path: Path) -> None:
     assert errors(path) == ["sizes"]
 
 
+def test_depth_that_is_not_finite_is_found(tmp_path: Path) -> None:
+    path = written(tmp_path / "r")
+    depth = np.full((120, 160), 2.0, np.float32)
+    depth[3, 4] = np.nan
+    change(path / "000004.npz", depth_m=depth)
+    warnings = [f for f in check_recording(str(path)) if f.level == "warning"]
+    assert [f.trap for f in warnings] == ["depth"]
+    assert "frames 4" in warnings[0].said
+
+
 def test_gaps_are_found(tmp_path: Path) -> None:
     path = written(tmp_path / "r", [f for f in neutral() if f.frame_index not in (4, 5)])
     warnings = [f for f in check_recording(str(path)) if f.level == "warning"]

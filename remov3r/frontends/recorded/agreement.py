@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from remov3r.frontends.recorded.recording import RecordedDense, Recording
+from remov3r.frontends.recorded.recording import RecordedFrame, Recording, no_dense
 from remov3r.geometry import inverse
 from remov3r.types import DepthMap, Pose
 
@@ -31,16 +31,14 @@ class View:
 
 def pairs_of_views(recording: Recording) -> list[tuple[View, View]]:
     """Load pairs of near frames, spread over the recording; only those with pose, depth and intrinsics."""
-    count = len(recording.frames)
+    frames = [f for f in recording.frames if f.T_world_cam is not None and f.load_dense is not no_dense]
+    count = len(frames)
     starts = np.unique(np.linspace(0, max(count - 2, 0), PAIRS // len(_GAPS)).astype(int))
     loaded: dict[int, View | None] = {}
 
     def at(place: int) -> View | None:
         if place not in loaded:
-            frame = recording.frames[place]
-            dense = frame.load_dense(None) if frame.T_world_cam is not None else None
-            known = dense is not None and frame.T_world_cam is not None
-            loaded[place] = _view(frame.number, frame.T_world_cam, dense) if known else None
+            loaded[place] = _view(frames[place])
         return loaded[place]
 
     places = [(int(i), int(i) + gap) for i in starts for gap in _GAPS if i + gap < count]
@@ -67,11 +65,13 @@ def fitted_relative_sigma(recording: Recording, low: float = 0.005, high: float 
     return 0.05 if found is None else float(np.clip(found / _MEDIAN_OF_DIFFERENCE, low, high))
 
 
-def _view(number: float, T_world_cam: Pose | None, dense: RecordedDense | None) -> View | None:
-    if dense is None or dense.K is None or T_world_cam is None:
+def _view(frame: RecordedFrame) -> View | None:
+    dense = frame.load_dense(None)
+    if dense is None or dense.K is None or frame.T_world_cam is None:
         return None
     there = np.isfinite(dense.depth_m) & (dense.depth_m > 0)
-    return View(number, T_world_cam, np.where(there, dense.depth_m, 0).astype(np.float64), dense.K)
+    depth = np.where(there, dense.depth_m, 0).astype(np.float64)
+    return View(frame.number, frame.T_world_cam, depth, dense.K)
 
 
 def _compare(a: View, b: View, T_b_a: Pose) -> float | None:

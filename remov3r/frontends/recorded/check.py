@@ -126,12 +126,7 @@ def _maps(recording: Recording, on_frame: OnFrame) -> list[Finding]:
         )
     if not sizes:
         found.append(Finding("note", "depth", "no depth that can be read without the source's camera"))
-    return found + _units(recording, depths)
-
-
-def _units(recording: Recording, depths: list[float]) -> list[Finding]:
-    """Depth in millimetres: told by the poses where the camera moves, else by the depth alone."""
-    return check_depth_range(depths) if recording.scale == "metric" else []
+    return found + (check_depth_range(depths) if recording.scale == "metric" else [])
 
 
 def _geometry(recording: Recording) -> list[Finding]:

@@ -109,6 +109,8 @@ class RecordedFrontEnd:
         self._processed += 1
         self._since_keyframe += self._record is not None
         if self._record is None:
+            if not self._unmatched:
+                logger.warning("frame %d is not in %s", frame.index, self._recording.path)
             self._unmatched.append(frame.index)
             self._check_overlap(frame)
         elif self._T_first is None:
@@ -203,6 +205,8 @@ class RecordedFrontEnd:
     def _dense(self, frame: Frame, record: RecordedFrame | None) -> DensePrediction:
         recorded = None if record is None else record.load_dense(frame.camera)
         if record is None or recorded is None:
+            if not self._blind:
+                logger.warning("keyframe %d: no depth of it in %s", frame.index, self._recording.path)
             self._blind.append(frame.index)
             return blind_prediction(frame.camera)
         of = self._recording

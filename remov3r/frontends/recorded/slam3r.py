@@ -24,6 +24,7 @@ from remov3r.geometry import inverse, transform
 from remov3r.types import Pose
 
 _FOCAL_FRAMES = 5
+_MOST_ERROR = 0.05  # median reprojection error, as a share of the width; beyond it the pose counts as lost
 
 
 def preds_folder(path: Path) -> Path:
@@ -62,7 +63,7 @@ def _frame(
 ) -> RecordedFrame:
     chosen = sampled(points, confidence)
     found = None if chosen is None else camera_pose(*chosen, K)
-    if found is None:
+    if found is None or found[1] > _MOST_ERROR * points.shape[1]:
         return RecordedFrame(float(index), where, None)
     return RecordedFrame(float(index), where, found[0], None, world_loader(found[0], points, confidence, K))
 
