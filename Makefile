@@ -2,6 +2,7 @@
 #   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cu128"
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+DATA ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -23,7 +24,8 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python -m remov3r.pipelines.benchmark --out docs/benchmarks
+	$(BIN)/remov3r benchmark shared-small --data $(DATA) --out docs/benchmarks \
+	  --method network+bundle --method network+none --method sensor+bundle
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,9 +1,8 @@
-"""`make bench`: runs the command line over named sequences and writes their figures as one Markdown page.
+"""The command `benchmark`: carries out a protocol for front ends × backends, and tabulates the figures.
 
-    python -m remov3r.pipelines.benchmark --data DATA --out docs/benchmarks
-
-Each run is a process of its own, so that its speed and memory are what a user gets. Sequences that are not in
-DATA are listed as absent; the synthetic rooms need no data at all.
+Each run is a process of its own, so that its speed and memory are what a user gets. Its output folder is kept under
+a name made of what it depends on, so that the same command goes on where it stopped and never runs twice; the figures
+are measured anew from these folders every time.
 """
 
 from __future__ import annotations
@@ -11,176 +10,204 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import logging
-import platform
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remov3r.errors import DataError, Remov3rError
+from remov3r.data.sources import SOURCES, open_source
+from remov3r.data.splits import frame_range
+from remov3r.errors import ConfigError, DataError, Remov3rError
+from remov3r.eval.metrics import Metrics
+from remov3r.eval.protocols import Protocol, ProtocolSequence, digest, load_protocol
+from remov3r.pipelines.benchmark_page import Row, csv_page, json_page, markdown_page
+from remov3r.pipelines.demo import demo_scene, write_sequence
+from remov3r.pipelines.evaluate import ground_truth_of, score
+from remov3r.pipelines.load import load_reconstruction
 from remov3r.pipelines.output_folder import OutputFolder
-from remov3r.pipelines.provenance import code_version, package_versions
-
-logger = logging.getLogger(__name__)
+from remov3r.pipelines.provenance import code_version
+from remov3r.pipelines.terminal import say
 
 
 @dataclass(frozen=True)
-class Run:
-    """One line of the table: a sequence of the data folder, or a command that makes its own, with options."""
+class Method:
+    """A front end and a backend, by their names in the configuration."""
+
+    front_end: str
+    backend: str
+
+    @staticmethod
+    def parse(text: str) -> Method:
+        """Read "network×bundle" or "network+bundle".
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        front_end, separator, backend = text.replace("×", "+").rpartition("+")
+        if not (front_end and separator and backend):
+            raise ConfigError(f"--method {text!r}: write it as FRONT_END+BACKEND, such as network+bundle")
+        return Method(front_end, backend)
+
+    @property
+    def name(self) -> str:
+        """Shown in tables."""
+        return f"{self.front_end}×{self.backend}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sequence of a protocol, at hand or not.
+
+    Attributes:
+        path: where it lies; None where it is not in the data folder.
+    """
 
     name: str
-    arguments: tuple[str, ...]
-    sequence: str | None = None
-
-    def command(self, data: Path, out: Path) -> list[str]:
-        """Return the arguments of `remov3r`."""
-        if self.sequence is None:
-            return [*self.arguments, "--out", str(out)]
-        return ["run", str(data / self.sequence), *self.arguments, "--out", str(out)]
+    dataset: str
+    path: Path | None
 
 
-REDKITCHEN = "7scenes/redkitchen"
-SENSOR, ALONE = ("--front-end", "sensor"), ("--backend", "none", "--no-mesh")
-RUNS = (
-    Run("redkitchen", ("--dataset", "7scenes"), REDKITCHEN),
-    Run("redkitchen, network alone", ("--dataset", "7scenes", *ALONE), REDKITCHEN),
-    Run("redkitchen, sensor", ("--dataset", "7scenes", *SENSOR), REDKITCHEN),
-    Run("hololens (trained on)", ("--dataset", "posed"), "hololens"),
-    Run("hololens, sensor", ("--dataset", "posed", *SENSOR), "hololens"),
-    Run("desk (validation)", ("--dataset", "posed"), "desk"),
-    Run("desk, sensor", ("--dataset", "posed", *SENSOR), "desk"),
-    Run("desk_b (validation)", ("--dataset", "posed"), "desk_b"),
-    Run("desk_b, sensor", ("--dataset", "posed", *SENSOR), "desk_b"),
-    Run("synthetic room of the demo", ("demo",)),
-)
-COLUMNS = (
-    "run", "frames", "ATE SE(3) m", "ATE Sim(3) m", "scale", "online SE(3) m", "RTE m", "RRE °",
-    "depth raw AbsRel / δ", "aligned AbsRel / δ", "map acc. / compl. cm", "frames/s", "peak MB",
-)  # fmt: skip
-
-LEGEND = (
-    "RGB alone unless the line says *sensor*. ATE: RMSE over all frames after SE(3) or Sim(3) alignment by evo; "
-    "*scale* multiplies the estimate onto the ground truth; *online*: the poses as first given out. RTE, RRE: "
-    "RMSE over consecutive frames, ground-truth rotations projected to SO(3). Depth: keyframes, pixels of 0.1 to "
-    "10 m. Map: medians against the ground-truth depth fused at the ground-truth poses. Frames/s: end to end "
-    "after the first frame, reading, closing optimisation and meshing included."
-)
+def benchmark_command(arguments: argparse.Namespace) -> int:
+    """Run what is not there yet, score everything, write the pages."""
+    protocol = load_protocol(arguments.protocol)
+    methods = [Method.parse(text) for text in arguments.method]
+    runs, pages = Path(arguments.runs), OutputFolder(Path(arguments.out))
+    cases = list(cases_of(protocol, Path(arguments.data), runs))
+    if all(case.path is None for case in cases):
+        raise DataError(
+            f"{arguments.data}: holds none of the sequences of {protocol.name}: {', '.join(c.name for c in cases)}"
+        )
+    rows = []
+    for case in cases:
+        for method in methods:
+            rows.append(measure(protocol, case, method, arguments.config, runs))
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    name = f"{protocol.name}_{today}"
+    pages.put_text(f"{name}.md", markdown_page(protocol, rows, today, arguments.config))
+    pages.put_text(f"{name}.json", json_page(protocol, rows, today, arguments.config))
+    pages.put_text(f"{name}.csv", csv_page(rows))
+    say(f"written {', '.join(str(path) for path in pages.written)}")
+    return 0 if all(row.problem is None for row in rows) else 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything whose data is there, and write the page; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Measure accuracy and speed over named sequences.")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the sequences")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="gets the page")
-    parser.add_argument("--runs", type=Path, default=Path("out/bench"), help="gets each run's output")
-    parser.add_argument("--only", default="", help="run only lines whose name holds this text")
-    parser.add_argument("--page", default="slam", help="name of the page, without its date")
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        chosen = [run for run in RUNS if arguments.only in run.name]
-        if not chosen:
-            raise DataError(f"--only {arguments.only!r} fits none of: {', '.join(r.name for r in RUNS)}")
-        lines = [table_row(run, arguments.data, arguments.runs) for run in chosen]
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        page = OutputFolder(arguments.out)
-        page.put_text(f"{arguments.page}_{today}.md", page_text(lines, today))
-    except Remov3rError as error:
-        sys.stderr.write(f"remov3r: {error}\n")
-        return 1
-    logger.info("written %s", page.written[-1])
-    return 0
-
-
-def table_row(run: Run, data: Path, runs: Path) -> str:
-    """Carry out one run and return its line; a run that failed says so."""
-    if run.sequence is not None and not (data / run.sequence).exists():
-        return f"| {run.name} | not in the data folder |" + " |" * (len(COLUMNS) - 2)
-    out = runs / run.name.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
-    logger.info("%s ...", run.name)
-    command = [sys.executable, "-m", "remov3r.pipelines.cli", *run.command(data, out)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        logger.error("%s failed: %s", run.name, reason)
-        return f"| {run.name} | failed: {reason} |" + " |" * (len(COLUMNS) - 2)
-    return "| " + " | ".join([run.name, *figures(out)]) + " |"
-
-
-def figures(out: Path) -> list[str]:
-    """Return the cells of a finished run, from its metrics.json and timings.json.
+def cases_of(protocol: Protocol, data: Path, runs: Path) -> Iterator[Case]:
+    """List the sequences of a protocol, patterns resolved and synthetic ones rendered.
 
     Raises:
-        DataError: the run wrote neither.
+        ConfigError: the protocol's data set has no reader.
     """
+    for sequence in protocol.sequences:
+        dataset = sequence.dataset or protocol.dataset
+        if dataset not in SOURCES:
+            raise ConfigError(
+                f"protocol {protocol.name}: there is no reader of {dataset}; known: {', '.join(SOURCES)}"
+            )
+        note = f" ({sequence.note})" if sequence.note else ""
+        if sequence.rendered_s is not None:
+            yield Case(f"demo room{note}", dataset, _rendered(sequence, runs))
+            continue
+        found = (
+            sorted(data.glob(sequence.path))
+            if any(c in sequence.path for c in "*?")
+            else [data / sequence.path]
+        )
+        found = [path for path in found if path.is_dir()]
+        yield from (Case(f"{path.relative_to(data)}{note}", dataset, path) for path in found)
+        if not found:
+            yield Case(f"{sequence.path}{note}", dataset, None)
+
+
+def measure(protocol: Protocol, case: Case, method: Method, config: str, runs: Path) -> Row:
+    """Carry out one run, unless it is there, and score it; what went wrong is in the row."""
+    if case.path is None:
+        return Row(case.name, method.name, problem="not in the data folder")
+    command = run_arguments(protocol, case, method, config)
+    key = digest([command, code_version(), _settings(config)])
+    folder = runs / protocol.name / f"{_plain(case.name)}_{_plain(method.name)}_{key}"
+    say(f"{case.name}, {method.name} ({'cached' if folder.exists() else 'running'})")
     try:
-        timings = json.loads((out / "timings.json").read_text())
-        metrics = json.loads((out / "metrics.json").read_text())
-    except OSError as error:
-        raise DataError(f"{out}: the run left no figures: {error}") from error
-    every, online = metrics["trajectory"]["all"], metrics["trajectory"]["online"]
-    depth, mesh = metrics.get("depth") or {}, metrics.get("map")
-    return [
-        f"{every['poses']}/{every['frames']}",
-        cell(every["se3"]["ate_rmse_m"], 3),
-        cell(every["sim3"]["ate_rmse_m"], 3),
-        cell(every["sim3"]["scale"], 3),
-        cell(online["se3"]["ate_rmse_m"], 3),
-        cell(every["rte_rmse_m"], 4),
-        cell(every["rre_rmse_deg"], 2),
-        depth_cell(depth.get("metric")),
-        depth_cell(depth.get("aligned")),
-        "–" if mesh is None else f"{100 * mesh['accuracy_m']:.1f} / {100 * mesh['completeness_m']:.1f}",
-        cell(timings["frames_per_s"], 1),
-        cell(timings["peak_rss_mb"], 0),
-    ]
+        if not folder.exists():
+            _run(command, folder)
+        metrics = scored(protocol, case, method, folder)
+        timings = json.loads((folder / "timings.json").read_text())
+    except Remov3rError as error:
+        say(f"  failed: {error}")
+        return Row(case.name, method.name, problem=str(error))
+    return Row(case.name, method.name, _chosen(metrics, protocol), timings)
 
 
-def cell(value: float | None, digits: int) -> str:
-    """Format a figure; a dash where it could not be measured."""
-    return "–" if value is None else f"{value:.{digits}f}"
+def run_arguments(protocol: Protocol, case: Case, method: Method, config: str) -> list[str]:
+    """Return the arguments of `remov3r` that make this run, its output folder aside.
+
+    Raises:
+        DataError: the sequence cannot be opened.
+    """
+    assert case.path is not None
+    sensor = method.front_end == "sensor"
+    count = len(open_source(case.path, case.dataset, protocol.camera, sensor=sensor))
+    part = frame_range(count, protocol.split)[protocol.start :: protocol.stride][: protocol.frames]
+    if not part:
+        raise DataError(f"{case.path}: {count} frames leave none for {protocol.name}")
+    arguments = ["run", str(case.path), "--dataset", case.dataset, "--config", config]
+    arguments += ["--front-end", method.front_end, "--backend", method.backend]
+    arguments += ["--start", str(part.start), "--stride", str(part.step), "--max-frames", str(len(part))]
+    arguments += [] if protocol.camera is None else ["--camera", protocol.camera]
+    return arguments + ([] if "map" in protocol.metrics else ["--no-mesh"])
 
 
-def depth_cell(depth: dict[str, Any] | None) -> str:
-    """Format a pair of depth figures."""
-    return "–" if not depth else f"{cell(depth['abs_rel'], 3)} / {cell(depth['delta_1_25'], 3)}"
+def scored(protocol: Protocol, case: Case, method: Method, folder: Path) -> Metrics:
+    """Measure a finished run.
+
+    Raises:
+        DataError: the run or the ground truth cannot be read, or there is none.
+    """
+    assert case.path is not None
+    sensor = method.front_end == "sensor"
+    truth = ground_truth_of(case.path, case.dataset, sensor, protocol.camera)
+    metrics = score(load_reconstruction(folder), truth, protocol.evaluation)
+    if metrics is None:
+        raise DataError(f"{case.path}: has no ground truth")
+    return metrics
 
 
-def page_text(lines: Sequence[str], today: str) -> str:
-    """Return the page: where and with what it was measured, the table, and what the columns mean."""
-    versions = ", ".join(f"{name} {number}" for name, number in package_versions().items() if number)
-    head = "| " + " | ".join(COLUMNS) + " |"
-    rule = "|" + "---|" * len(COLUMNS)
-    return "\n".join(
-        [
-            f"# Accuracy and speed, {today}",
-            "",
-            f"ReMov3r {code_version()}, {hardware()}; {versions}. Command: `make bench` "
-            "(`python -m remov3r.pipelines.benchmark --data DATA`).",
-            "",
-            head,
-            rule,
-            *lines,
-            "",
-            LEGEND,
-            "",
-        ]
-    )
+def _run(command: Sequence[str], folder: Path) -> None:
+    """Run into a folder beside the final one, which appears only when the run is complete."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    full = [sys.executable, "-m", "remov3r.pipelines.cli", *command, "--out", str(unfinished)]
+    done = subprocess.run(full, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["the run failed without a message"])[-1]
+        raise DataError(last.removeprefix("remov3r: "))
+    unfinished.rename(folder)
 
 
-def hardware() -> str:
-    """Return the processor's name and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    cores = subprocess.run(["nproc"], capture_output=True, text=True).stdout.strip() if info.exists() else "?"
-    return f"{name}, {cores} cores"
+def _chosen(metrics: Metrics, protocol: Protocol) -> dict[str, Any]:
+    """The figures that the protocol asks for, as in metrics.json."""
+    tree: dict[str, Any] = json.loads(metrics.to_json())
+    return {key: value for key, value in tree.items() if key in (*protocol.metrics, "ground_truth")}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _rendered(sequence: ProtocolSequence, runs: Path) -> Path:
+    """Render the demo's room once."""
+    folder = runs / f"demo_room_{sequence.rendered_s:g}s"
+    if not folder.exists():
+        assert sequence.rendered_s is not None
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_sequence(demo_scene(sequence.rendered_s), unfinished)
+        unfinished.rename(folder)
+    return folder / "room"
+
+
+def _settings(config: str) -> str:
+    """The contents of a configuration that is a file: its name alone does not say what was run."""
+    return Path(config).read_text() if config.endswith(".toml") and Path(config).is_file() else config
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name.replace("×", "-")).strip("-")

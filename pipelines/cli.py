@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="reconstruct a video, an image folder or a data set"))
     _add_eval(commands.add_parser("eval", help="score the output of a run against ground truth"))
     _add_compare(commands.add_parser("compare", help="compare trajectories of any systems with a reference"))
+    _add_benchmark(commands.add_parser("benchmark", help="measure front ends and backends by a named protocol"))
     demo = commands.add_parser("demo", help="render a synthetic room video, reconstruct it, write a report")
     demo.add_argument("--out", default="out/demo", metavar="DIR", help="output folder (%(default)s)")
     demo.add_argument("--seconds", type=float, default=10.0, help="length of the video (%(default)s)")
@@ -134,6 +135,26 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
     compare.add_argument("--out", default="out/compare", metavar="DIR", help="output folder (%(default)s)")
     compare.set_defaults(module="compare")
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    benchmark.add_argument("protocol", metavar="PROTOCOL", help="such as shared-small, or a TOML file")
+    benchmark.add_argument("--data", required=True, metavar="DIR", help="folder of the sequences")
+    benchmark.add_argument(
+        "--method",
+        action="append",
+        required=True,
+        metavar="FRONT_END+BACKEND",
+        help="such as network+bundle; may be repeated",
+    )
+    benchmark.add_argument("--config", default="lite", metavar="NAME|FILE", help="(%(default)s)")
+    benchmark.add_argument(
+        "--out", default="out/benchmark", metavar="DIR", help="folder of the tables (%(default)s)"
+    )
+    benchmark.add_argument(
+        "--runs", default="out/benchmark/runs", metavar="DIR", help="keeps each run's output (%(default)s)"
+    )
+    benchmark.set_defaults(module="benchmark")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:

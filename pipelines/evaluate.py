@@ -41,18 +41,21 @@ class GroundTruth:
         return self.reference is None and self.depth is None
 
 
-def ground_truth_of(path: Path, dataset: str = "auto", sensor: bool = False) -> GroundTruth:
+def ground_truth_of(
+    path: Path, dataset: str = "auto", sensor: bool = False, camera: str | None = None
+) -> GroundTruth:
     """Find the ground truth at a path: a trajectory file, or a data set with poses and perhaps depth.
 
     Args:
         sensor: the run used the depth sensor, so its poses are the colour camera's.
+        camera: intrinsics in place of the data set's own, as in `open_source`.
     Raises:
         DataError: nothing there, or bad poses.
     """
     if path.is_file():
         return GroundTruth(read_trajectory_file(path).trajectory)
     reference = read_reference(path, dataset, sensor)
-    return GroundTruth(reference, depth_of(path, dataset), rotations_of(path, reference))
+    return GroundTruth(reference, depth_of(path, dataset, camera), rotations_of(path, reference))
 
 
 def rotations_of(path: Path, reference: Trajectory) -> Float[np.ndarray, "n 3 3"] | None:
@@ -61,10 +64,10 @@ def rotations_of(path: Path, reference: Trajectory) -> Float[np.ndarray, "n 3 3"
     return stored if stored is not None and len(stored) == len(reference) else None
 
 
-def depth_of(path: Path, dataset: str = "auto") -> StreamedSource | None:
+def depth_of(path: Path, dataset: str = "auto", camera: str | None = None) -> StreamedSource | None:
     """Open an input with its depth; None where it has none."""
     try:
-        return open_source(path, dataset, sensor=True)
+        return open_source(path, dataset, camera, sensor=True)
     except (DataError, ConfigError):
         return None
 

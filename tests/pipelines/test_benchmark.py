@@ -1,66 +1,156 @@
-"""The benchmark page: figures read back from a run, absent data and failures said plainly."""
+"""`remov3r benchmark`: runs once, goes on where it stopped, scores the same twice, says what is missing."""
 
+import csv
 import json
-import sys
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from remov3r.errors import DataError
+pytest.importorskip("evo")
+
+from remov3r.errors import ConfigError, DataError
 from remov3r.pipelines import benchmark
+from remov3r.pipelines.benchmark import Method, cases_of
+from remov3r.pipelines.benchmark_page import FIGURES, Row, csv_page, markdown_page
+from remov3r.pipelines.cli import main
+from tests.data.helpers import write_posed
+from tests.eval.test_protocols import PROTOCOL
 
-TRAJECTORY = {
-    "se3": {"ate_rmse_m": 0.0512},
-    "sim3": {"ate_rmse_m": 0.0409, "scale": 1.023},
-    "rte_rmse_m": None,
-    "rre_rmse_deg": 0.311,
-    "poses": 9,
-    "frames": 10,
-}
-
-
-def test_figures_come_from_the_files_of_the_run(tmp_path: Path) -> None:
-    metrics = {
-        "trajectory": {"all": TRAJECTORY, "online": TRAJECTORY},
-        "depth": {"metric": {"abs_rel": 0.2, "delta_1_25": 0.6}, "aligned": None},
-        "map": {"accuracy_m": 0.021, "completeness_m": 0.034},
-    }
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "timings.json").write_text(json.dumps({"frames_per_s": 21.26, "peak_rss_mb": 812.4}))
-    assert benchmark.figures(tmp_path) == [
-        "9/10", "0.051", "0.041", "1.023", "0.051", "–", "0.31", "0.200 / 0.600", "–", "2.1 / 3.4", "21.3", "812",
-    ]  # fmt: skip
-    assert len(benchmark.figures(tmp_path)) == len(benchmark.COLUMNS) - 1
+TOML = """
+name = "tiny"
+version = 2
+description = "A miniature."
+dataset = "posed"
+stride = 2
+align = "se3"
+metrics = ["trajectory", "depth"]
+sequences = [{ path = "room*" }, { path = "absent" }]
+"""
 
 
-def test_a_run_without_figures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="left no figures"):
-        benchmark.figures(tmp_path)
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Runs carried out, each in this process."""
+    done: list[list[str]] = []
+
+    real = subprocess.run
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if command[1:3] != ["-m", "remov3r.pipelines.cli"]:
+            return real(command, **options)
+        done.append(command[3:])
+        return subprocess.CompletedProcess(command, main(command[3:]), "", "a warning\nremov3r: broken")
+
+    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    monkeypatch.setattr(benchmark, "code_version", lambda: "the same")
+    return done
 
 
-def test_absent_data_is_named_in_the_table(tmp_path: Path) -> None:
-    line = benchmark.table_row(benchmark.RUNS[0], tmp_path, tmp_path)
-    assert "not in the data folder" in line
-    assert line.count("|") == len(benchmark.COLUMNS) + 1
+def test_runs_are_kept_and_figures_repeat(tmp_path: Path, runs: list[list[str]]) -> None:
+    write_posed(tmp_path / "data/room_a", 8)
+    write_posed(tmp_path / "data/room_b", 6)
+    (tmp_path / "tiny.toml").write_text(TOML)
+    command = [
+        "benchmark",
+        str(tmp_path / "tiny.toml"),
+        "--data",
+        str(tmp_path / "data"),
+        "--method",
+        "sensor+bundle",
+    ]
+    command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    assert main(command) == 1, "a sequence is absent"
+    assert [run[run.index("--max-frames") + 1] for run in runs] == ["4", "3"]
+    pages = {path.suffix: path for path in (tmp_path / "out").iterdir()}
+    first = {suffix: path.read_text() for suffix, path in pages.items()}
+    tree = json.loads(first[".json"])
+    assert [row["problem"] for row in tree["rows"]] == [None, None, "not in the data folder"]
+    assert tree["rows"][0]["metrics"]["trajectory"]["all"]["frames"] == 4
+    assert set(tree["rows"][0]["metrics"]) == {"trajectory", "depth", "ground_truth"}
+    assert {"code", "hardware", "packages"} <= set(tree)
+    assert tree["protocol"]["hash"] in first[".md"]
+    assert "| room_a | sensor×bundle | 4 | 4 |" in first[".md"]
+    assert "- absent, sensor×bundle: not in the data folder" in first[".md"]
+    assert main(command) == 1
+    assert {suffix: path.read_text() for suffix, path in pages.items()} == first
+    assert len(runs) == 2, "nothing ran again"
+    next((tmp_path / "runs/tiny").glob("room_b*")).rename(tmp_path / "interrupted")
+    assert main(command) == 1
+    assert len(runs) == 3, "only what was missing ran"
 
 
-def test_a_failing_run_says_why_and_does_not_stop_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_run_says_why_and_leaves_nothing_to_be_taken_for_a_result(
+    tmp_path: Path, runs: list[list[str]]
 ) -> None:
-    (tmp_path / "seq").mkdir()
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    line = benchmark.table_row(benchmark.Run("x", (), "seq"), tmp_path, tmp_path)
-    assert "failed" in line
+    write_posed(tmp_path / "data/room_a", 4)
+    (tmp_path / "tiny.toml").write_text(TOML)
+    command = [
+        "benchmark",
+        str(tmp_path / "tiny.toml"),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path),
+    ]
+    assert main([*command, "--method", "sensor+nothing", "--runs", str(tmp_path / "runs")]) == 1
+    page = json.loads(next(tmp_path.glob("tiny_*.json")).read_text())
+    assert page["rows"][0]["problem"] == "broken"
+    assert all(path.suffix == ".unfinished" for path in (tmp_path / "runs/tiny").iterdir())
 
 
-def test_page_states_hardware_command_and_commit() -> None:
-    page = benchmark.page_text(["| a |"], "2026-01-01")
-    assert "cores" in page
-    assert "make bench" in page
-    assert "| a |" in page
-    assert "commit" in page or "0." in page
+def test_methods() -> None:
+    assert Method.parse("network+bundle") == Method.parse("network×bundle") == Method("network", "bundle")
+    assert Method.parse("recorded:a+b/c+none") == Method("recorded:a+b/c", "none")
+    with pytest.raises(ConfigError, match=r"FRONT_END\+BACKEND"):
+        Method.parse("network")
 
 
-def test_unknown_line_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["--only", "no such line", "--out", str(tmp_path)]) == 1
-    assert "fits none of" in capsys.readouterr().err
+def test_protocols_of_data_sets_without_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no reader of nothing; known: video"):
+        list(cases_of(PROTOCOL.model_copy(update={"dataset": "nothing"}), tmp_path, tmp_path))
+
+
+def test_no_sequence_at_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "benchmark",
+        "replica",
+        "--data",
+        str(tmp_path),
+        "--method",
+        "sensor+bundle",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(command) == 1
+    assert "holds none of the sequences of replica: office0, office1" in capsys.readouterr().err
+
+
+def test_means_are_over_all_sequences_or_not_given() -> None:
+    def row(name: str, ate: float | None, problem: str | None = None) -> Row:
+        return Row(
+            name, "a×b", {"trajectory": {"all": {"se3": {"ate_rmse_m": ate}, "notes": []}}}, {}, problem
+        )
+
+    page = markdown_page(PROTOCOL, [row("x", 0.1), row("y", 0.3)], "2026-01-01", "lite")
+    assert "| mean of 2 | a×b | 0.200 |" in page
+    assert "mean of" not in markdown_page(
+        PROTOCOL, [row("x", 0.1), row("y", None, "lost")], "2026-01-01", "lite"
+    )
+    assert "| mean of 2 | a×b | – |" in markdown_page(
+        PROTOCOL, [row("x", 0.1), row("y", None)], "2026-01-01", "lite"
+    )
+
+
+def test_csv_holds_every_column() -> None:
+    rows = list(csv.reader(csv_page([Row("x", "a×b", problem="why, indeed")]).splitlines()))
+    assert len(rows[0]) == len(rows[1]) == len(FIGURES) + 3
+    assert rows[1][-1] == "why, indeed"
+
+
+def test_data_error_without_frames_of_the_part(tmp_path: Path) -> None:
+    room = write_posed(tmp_path / "room", 3)
+    late = PROTOCOL.model_copy(update={"start": 10, "dataset": "posed"})
+    with pytest.raises(DataError, match="3 frames leave none"):
+        benchmark.run_arguments(late, benchmark.Case("room", "posed", room), Method("sensor", "none"), "lite")
