@@ -5,36 +5,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field
 
 from remov3r.backends.features import Gray, to_gray
 from remov3r.backends.g2o import write_g2o
 from remov3r.backends.gtsam_graph import PoseGraph
-from remov3r.backends.loop_closure import LoopCloser, LoopConfig
+from remov3r.backends.loop_closure import LoopCloser
+from remov3r.backends.pose_graph_config import LoopFinder, PoseGraphConfig
 from remov3r.backends.pose_graph_depth import CoarseDepth, coarse_depth, grid_of, log_scale_between
 from remov3r.backends.pose_graph_frames import FramePlace, FrameTable, place_in_world
-from remov3r.backends.pose_graph_noise import NoiseConfig, assumed_covariance, floored, fused, isotropic
+from remov3r.backends.pose_graph_noise import assumed_covariance, floored, fused, isotropic
 from remov3r.backends.pose_graph_refiner import KeyframeRefiner
 from remov3r.backends.pose_graph_types import (
     Edge,
-    GraphConfig,
     Prior,
     in_metres,
-    positive_covariance,
     rigid_pose,
 )
-from remov3r.backends.tracking import TrackerConfig
 from remov3r.camera import Camera
-from remov3r.config import Config
 from remov3r.errors import DataError
 from remov3r.geometry import inverse
 from remov3r.types import (
     Covariance,
-    DensePrediction,
     Frame,
     FrameEstimate,
     Pose,
@@ -44,55 +38,11 @@ from remov3r.types import (
     TrackingState,
 )
 
+__all__ = ["PoseGraphBackend", "PoseGraphConfig"]
+
 logger = logging.getLogger(__name__)
 
 _UNMEASURED_M2 = 1.0  # a translation's variance from which on a front end measures no motion
-
-
-class PoseGraphConfig(Config):
-    """The pose graph backend.
-
-    Attributes:
-        loop_closure: look for places seen before, to tie them together and to find the way again when lost.
-        sort_loops_after: so many loops are sorted into right and wrong at once; then half as many more, and so on.
-        weak_frames: so many frames in a row are held up by the motion so far; then tracking is lost.
-        restart_after_frames: so many frames without a measurement, and a new keyframe starts afresh.
-    """
-
-    graph: GraphConfig = GraphConfig()
-    noise: NoiseConfig = NoiseConfig()
-    tracker: TrackerConfig = TrackerConfig()
-    loops: LoopConfig = LoopConfig()
-    loop_closure: bool = True
-    sort_loops_after: int = Field(1, ge=1)
-    keyframe_survivors: float = Field(0.5, gt=0, lt=1)
-    keyframe_frames: int = Field(20, ge=1)
-    keyframe_min_motion_px: float = Field(6.0, ge=0)
-    weak_frames: int = Field(5, ge=0)
-    restart_after_frames: int = Field(8, ge=1)
-    blank_contrast: float = Field(4.0, ge=0)
-
-
-class LoopFinder(Protocol):
-    """What the backend asks of loop closure; see `remov3r.backends.loop_closure.LoopCloser`."""
-
-    def add(
-        self,
-        keyframe_index: int,
-        gray: Gray,
-        dense: DensePrediction,
-        descriptor: Float[np.ndarray, " d"] | None,
-    ) -> None:
-        """Take in a keyframe."""
-        ...
-
-    def detect(self) -> tuple[RelativePose, ...]:
-        """Return the loops of the keyframe last added, from older ones to it."""
-        ...
-
-    def relocalise(self, gray: Gray, descriptor: Float[np.ndarray, " d"] | None) -> RelativePose | None:
-        """Return how an image lies to a keyframe that saw the same place."""
-        ...
 
 
 class PoseGraphBackend:
@@ -118,10 +68,14 @@ class PoseGraphBackend:
         self._depths: dict[int, CoarseDepth] = {}  # of keyframes, where these have their own scales
         self._key: int | None = None
         self._T_front_first: Pose | None = None
-        self._T_front_key: Pose | None = None
+        self._front_reference: tuple[int, Pose] | None = (
+            None  # latest keyframe that it placed in its own world
+        )
         self._place: tuple[int, FramePlace] | None = None  # of the frame last tracked
         self._T_key_last, self._T_key_tracked, self._step = np.eye(4), np.eye(4), np.eye(4)
-        self._front_covariance: tuple[int, Covariance] | None = None  # as stated last, and after how many frames
+        self._front_covariance: tuple[int, Covariance] | None = (
+            None  # as stated last, and after how many frames
+        )
         self._missed, self._since_keyframe = 0, 0
         self._wanted, self._finished = False, False
         self._sort_loops_at = self._config.sort_loops_after
@@ -142,7 +96,7 @@ class PoseGraphBackend:
         self._frames.put(frame.index, place)
         self._place = (frame.index, place)
         T_world_cam = place_in_world(self._graph.state(place.key_index), place.T_key_cam)
-        T_key_cam = self._relative_to(self._key, T_world_cam)
+        T_key_cam = self._in_latest(place)
         self._step = inverse(self._T_key_last) @ T_key_cam if self._missed == 0 else np.eye(4)
         self._T_key_last = T_key_cam
         return self._answer(frame, place, T_world_cam, False)
@@ -168,8 +122,8 @@ class PoseGraphBackend:
             self._graph.add_pose(frame.index, np.eye(4))
         else:
             self._tie(frame.index, place)
-        self._take_global(frame.index, estimate.T_world_key, place.kind)
-        self._key, self._T_front_key = frame.index, estimate.T_world_key
+        self._take_global(estimate, place.kind)
+        self._key = frame.index
         self._find_loops(frame.index, estimate)
         self._optimise(frame.index)
         own = FramePlace(frame.index, np.eye(4), np.zeros((6, 6)), place.kind, place.state)
@@ -234,13 +188,15 @@ class PoseGraphBackend:
         front_end = self._front_end(estimate)
         textured = float(self._gray.std()) > self._config.blank_contrast
         if textured:
-            guesses = [self._T_key_last @ self._step, *([] if front_end is None else [front_end.T_key_cam])]
+            guesses = [self._T_key_last @ self._step]
+            if front_end is not None:
+                guesses.append(self._in_latest(front_end))
             found = self._refiner.refine(self._gray, self._T_key_tracked, guesses)
             if found is not None:
                 self._missed, self._T_key_tracked = 0, found[0]
                 self._wanted = self._keyframe_due()
                 if front_end is not None and estimate.covariance is not None and not estimate.is_keyframe:
-                    found = fused(*found, front_end.T_key_cam, front_end.covariance)
+                    found = fused(*found, self._in_latest(front_end), front_end.covariance)
                 return FramePlace(self._key, *found, PoseKind.REFINED, TrackingState.OK)
         self._wanted = textured and self._since_keyframe >= self._config.keyframe_frames
         if front_end is not None:
@@ -278,31 +234,37 @@ class PoseGraphBackend:
         if covariance is not None and not np.trace(covariance[3:, 3:]) < _UNMEASURED_M2:
             return None
         if estimate.is_keyframe:
-            if estimate.T_world_key is None or self._T_front_key is None:
-                return None
-            T, kind, covariance = inverse(self._T_front_key) @ estimate.T_world_key, PoseKind.GLOBAL, None
-            if self._front_covariance is not None:  # of the frame before: one step less
-                n, before = self._front_covariance
-                covariance = before * (self._since_keyframe / n)
-        elif estimate.keyframe_index in self._graph:
-            T, kind = estimate.T_key_cam, PoseKind.LOCAL
+            return self._placed_by_world(estimate)
+        T = self._checked(estimate.T_key_cam, estimate.frame_index)
+        if T is None or estimate.keyframe_index not in self._graph:
+            return None
+        if covariance is None:
+            known = assumed_covariance(T, noise)
         else:
+            known = floored(covariance, noise)
+            self._front_covariance = self._since_keyframe, covariance
+        return FramePlace(estimate.keyframe_index, T, known, PoseKind.LOCAL, TrackingState.WEAK)
+
+    def _placed_by_world(self, estimate: FrameEstimate) -> FramePlace | None:
+        """Where a front end's new keyframe lies to its last one, by their places in its own world."""
+        T_world_key = self._checked(estimate.T_world_key, estimate.frame_index)
+        if T_world_key is None or self._front_reference is None:
             return None
+        key, T_reference = self._front_reference
+        T = inverse(T_reference) @ T_world_key
+        known = assumed_covariance(T, self._config.noise)
+        if self._front_covariance is not None:  # of a frame before: a few steps less
+            steps, before = self._front_covariance
+            known = floored(before * (self._since_keyframe / steps), self._config.noise)
+        return FramePlace(key, T, known, PoseKind.GLOBAL, TrackingState.WEAK)
+
+    def _checked(self, T: Pose | None, frame_index: int) -> Pose | None:
+        """Return a front end's transform with an exact rotation; None, and a note, where it is none."""
         try:
-            T = rigid_pose(T, "front end")
-            measured = None if covariance is None else positive_covariance(covariance, "front end")
+            return None if T is None else rigid_pose(T, "front end")
         except DataError as error:
-            self._note(
-                f"{error}; the transform was not used (first at frame {estimate.frame_index})", str(error)
-            )
+            self._note(f"{error}; the transform was not used (first at frame {frame_index})", str(error))
             return None
-        if not estimate.is_keyframe and estimate.keyframe_index != self._key:
-            state = self._graph.state(estimate.keyframe_index)
-            T = self._relative_to(self._key, place_in_world(state, T))
-        if kind is PoseKind.LOCAL and measured is not None:
-            self._front_covariance = self._since_keyframe, measured
-        known = assumed_covariance(T, noise) if measured is None else floored(measured, noise)
-        return FramePlace(self._key, T, known, kind, TrackingState.WEAK)
 
     def _keyframe_due(self) -> bool:
         """Few of the keyframe's points are left, or many frames have passed; never while nothing moves."""
@@ -331,18 +293,17 @@ class PoseGraphBackend:
         held = isotropic(self._config.noise.held_rad, self._config.noise.held_m)
         self._graph.add_between(Edge(self._key, index, self._relative_to(self._key, T_world_key), held))
 
-    def _take_global(self, index: int, T_front: Pose | None, kind: PoseKind) -> None:
+    def _take_global(self, estimate: FrameEstimate, kind: PoseKind) -> None:
         """Use the front end's place in the world as a loose prior, where the keyframe was not placed by it."""
-        if T_front is None:
+        T = self._checked(estimate.T_world_key, estimate.frame_index)
+        if T is None:
             return
         if self._key is None:
-            self._T_front_first = T_front
+            self._T_front_first = T
         elif self._T_front_first is not None and kind is not PoseKind.GLOBAL:
             covariance = isotropic(self._config.noise.global_rad, self._config.noise.global_m)
-            try:
-                self._graph.add_prior(Prior(index, inverse(self._T_front_first) @ T_front, covariance))
-            except DataError as error:
-                self._note(f"{error}; it was not used")
+            self._graph.add_prior(Prior(estimate.frame_index, inverse(self._T_front_first) @ T, covariance))
+        self._front_reference = estimate.frame_index, T
 
     def _find_loops(self, index: int, estimate: FrameEstimate) -> None:
         if self._loops is None or estimate.dense is None:
@@ -386,6 +347,15 @@ class PoseGraphBackend:
         T = inverse(state.T_world_key) @ T_world_cam
         T[:3, 3] /= state.scale
         return T
+
+    def _in_latest(self, place: FramePlace) -> Pose:
+        """Return a frame's transform to the latest keyframe."""
+        assert self._key is not None
+        if place.key_index == self._key:
+            return place.T_key_cam
+        return self._relative_to(
+            self._key, place_in_world(self._graph.state(place.key_index), place.T_key_cam)
+        )
 
     def _answer(self, frame: Frame, place: FramePlace, T_world_cam: Pose, is_keyframe: bool) -> TrackedPose:
         relative = RelativePose(place.key_index, frame.index, place.T_key_cam, place.kind, place.covariance)

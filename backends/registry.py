@@ -7,6 +7,7 @@ from collections.abc import Callable
 from remov3r.backends.bundle import BundleBackend, BundleConfig
 from remov3r.backends.gtsam_bundle import require_gtsam
 from remov3r.backends.none import FrontEndOnlyBackend
+from remov3r.backends.pose_graph import PoseGraphBackend, PoseGraphConfig
 from remov3r.config import Config
 from remov3r.errors import ConfigError
 from remov3r.protocols import Backend
@@ -19,11 +20,21 @@ def _bundle(config: Config | None) -> Backend:
     return BundleBackend(config)
 
 
+def _pose_graph(config: Config | None) -> Backend:
+    if config is not None and not isinstance(config, PoseGraphConfig):
+        raise ConfigError(f"backend 'pose_graph' takes a PoseGraphConfig, got {type(config).__name__}")
+    return PoseGraphBackend(config)
+
+
 def _none(config: Config | None) -> Backend:
     return FrontEndOnlyBackend()
 
 
-BACKENDS: dict[str, Callable[[Config | None], Backend]] = {"bundle": _bundle, "none": _none}
+BACKENDS: dict[str, Callable[[Config | None], Backend]] = {
+    "bundle": _bundle,
+    "none": _none,
+    "pose_graph": _pose_graph,
+}
 
 
 def create_backend(name: str, config: Config | None = None) -> Backend:

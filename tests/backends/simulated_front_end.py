@@ -1,6 +1,5 @@
 """Front ends with known faults on a looping path: drift, biased scale, wrong confidences; and loops, true and wrong."""
 
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 
