@@ -15,7 +15,9 @@ from remov3r.backends.block_spill import BLOCK, BlockStore
 from remov3r.backends.open3d_import import load_open3d
 from remov3r.types import Mesh
 
-PIECE = 8  # blocks per side of a piece; at most (PIECE + 2)³ blocks are in memory besides those of the store
+PIECE_BLOCKS = 1500  # meshed at a time (with their neighbours), at about 150 kB each
+
+Corner = Int[np.ndarray, " 3"]
 
 
 def extract_mesh(
@@ -28,17 +30,33 @@ def extract_mesh(
         min_component_triangles: smaller loose pieces of surface are dropped.
     """
     keys = blocks.keys()
+    if not len(keys):
+        return None
     parts = []
-    for piece in np.unique(keys // PIECE, axis=0):
-        low = piece * PIECE
+    for low, high in _boxes(keys, keys.min(0) - 1, keys.max(0) + 2):
         # A cube reaches into the next block, and the normals at its corners one voxel beyond.
-        around = keys[((keys >= low - 1) & (keys <= low + PIECE)).all(1)]
+        around = keys[((keys >= low - 1) & (keys <= high)).all(1)]
         part = _marching_cubes(blocks, around, voxel_m, min_weight)
-        if part is not None and (part := _inside(part, low, voxel_m)) is not None:
+        if part is not None and (part := _inside(part, low, high, voxel_m)) is not None:
             parts.append(part)
     if not parts:
         return None
-    return without_small_pieces(_joined(parts), min_component_triangles)
+    return without_small_pieces(_joined(parts) if len(parts) > 1 else parts[0], min_component_triangles)
+
+
+def _boxes(keys: Int[np.ndarray, "n 3"], low: Corner, high: Corner) -> Iterator[tuple[Corner, Corner]]:
+    """Halve a box (its end not included) until each part holds few enough of the keys."""
+    axis = int(np.ptp(keys, axis=0).argmax())
+    first, last = int(keys[:, axis].min()), int(keys[:, axis].max())
+    if len(keys) <= PIECE_BLOCKS or first == last:
+        yield low, high
+        return
+    middle = max(int(np.median(keys[:, axis])), first + 1)
+    below = keys[:, axis] < middle
+    end, start = high.copy(), low.copy()
+    end[axis] = start[axis] = middle
+    yield from _boxes(keys[below], low, end)
+    yield from _boxes(keys[~below], start, high)
 
 
 def _marching_cubes(
@@ -78,15 +96,17 @@ def _means(
         sums = np.zeros((5, *shape), np.float32) if block is None else block.reshape(5, *shape)
         weight = sums[0].astype(np.float32)
         share = 1 / np.maximum(weight, 1)
-        color = np.moveaxis(sums[2:] * (256 * share), 0, -1)
-        yield (sums[1] * share)[..., None], weight[..., None], color
+        # A surface right through a voxel would give triangles without area: half a unit off it.
+        distance = np.where(sums[1] == 0, np.float32(0.5), sums[1].astype(np.float32)) * share
+        color = (sums[2:] * (256 * share)).transpose(1, 2, 3, 0)
+        yield distance[..., None], weight[..., None], color
 
 
-def _inside(mesh: Mesh, low: Int[np.ndarray, " 3"], voxel_m: float) -> Mesh | None:
-    """Keep the triangles whose cube belongs to a piece; each cube's triangles lie within it."""
+def _inside(mesh: Mesh, low: Corner, high: Corner, voxel_m: float) -> Mesh | None:
+    """Keep the triangles whose cube belongs to a box of blocks; each cube's triangles lie within it."""
     middle = mesh.vertices_m[mesh.triangles].mean(1, dtype=np.float64)
     block = np.floor(middle / (voxel_m * BLOCK))
-    return _with_triangles(mesh, mesh.triangles[((block >= low) & (block < low + PIECE)).all(1)])
+    return _with_triangles(mesh, mesh.triangles[((block >= low) & (block < high)).all(1)])
 
 
 def _joined(parts: list[Mesh]) -> Mesh:

@@ -20,8 +20,8 @@ from remov3r.geometry import inverse
 from remov3r.types import DensePrediction, DepthMap, Mesh, PointCloud, Pose
 
 CHUNK = 16  # blocks updated at a time, so that the arrays in between stay in the cache
-FULL_WEIGHT = 2**15  # the largest weight of a pixel as an integer
-MAX_FRAMES = 2**16 - 1  # as many fully weighted observations of one voxel fit into 32 bits
+FULL_WEIGHT = 2**18  # the largest weight of a pixel as an integer
+MAX_WEIGHT = 2**31 - 1  # of a voxel: 8191 observations of full weight
 
 
 class FusionConfig(Config):
@@ -107,7 +107,8 @@ class TsdfVolume:
     """A sparse volume of signed distances and colours, each the weighted mean of its observations.
 
     Sums are kept as integers, so that what was fused can be taken back without a trace and in any order: the
-    volume depends only on what is in it now. Rounding moves a surface by less than 1e-3 of the truncation.
+    volume depends only on what is in it now. Rounding moves a surface by less than 1e-3 of the truncation
+    at the least weight, and by less at higher ones.
 
     References: Curless & Levoy 1996, sec. 3.
     """
@@ -128,6 +129,7 @@ class TsdfVolume:
         )
         self._blocks = BlockStore(self._config.max_blocks, spill_folder)
         self._frames = 0
+        self._heaviest = 0  # no voxel weighs more
         self._pixels = 0
         self._weight_sum = 0
         self._mesh: Mesh | None = None
@@ -162,7 +164,8 @@ class TsdfVolume:
             rgb: the image with the same field of view, of any size.
         Raises:
             ShapeError: depth, sigma and camera differ in size.
-            DataError: depth or pose holds NaN or infinite values, or 65535 depth maps are fused already.
+            DataError: depth or pose holds NaN or infinite values, or the map holds as many depth maps as it
+                can (8191 of full weight).
         """
         self.update(prepare(dense, rgb, self._config), T_world_cam, sign=1)
 
@@ -201,13 +204,15 @@ class TsdfVolume:
         """Fuse what `prepare` made of a depth map (sign 1), or take it back (sign -1).
 
         Raises:
-            DataError: the pose is not finite, or 65535 depth maps are fused already.
+            DataError: the pose is not finite, or the map holds as many depth maps as it can (8191 of full weight).
         """
         if T_world_cam.shape != (4, 4) or not np.isfinite(T_world_cam).all():
             raise DataError("pose to fuse at holds NaN or infinite values, or is not 4x4")
-        if self._frames + sign > MAX_FRAMES:
+        heaviest = self._heaviest + sign * int(seen.weight.max())
+        if heaviest > MAX_WEIGHT:
             raise DataError(f"the map holds {self._frames} depth maps, the most it can")
         self._mesh = None
+        self._heaviest = heaviest
         self._frames += sign
         self._pixels += sign * int((seen.weight > 0).sum())
         self._weight_sum += sign * int(seen.weight.sum(dtype=np.int64))
@@ -244,10 +249,12 @@ class _Observed:
         self._size = camera.width, camera.height
         self._centre = np.float32(camera.cx), np.float32(camera.cy)
         self._truncation = np.float32(config.truncation_voxels * config.voxel_m)
-        self._depth = seen.depth_m.astype(np.float32).ravel()
+        # One entry more than there are pixels: where voxels beside the image look, and see nothing.
+        depth = np.where(seen.weight > 0, seen.depth_m, -np.inf).ravel()
+        self._depth = np.append(depth, -np.inf).astype(np.float32)
         self._weight = seen.weight.ravel()
-        tint = self._weight[:, None] * seen.rgb.reshape(-1, 3).astype(np.int32)
-        self._tint = np.ascontiguousarray(((tint + 128) >> 8).T)
+        tint = self._weight * seen.rgb.reshape(-1, 3).T.astype(np.int32)
+        self._tint = (tint + 128) >> 8
         # Focal lengths are multiplied in, so that x / z and y / z are pixels.
         self._T = np.diag([camera.fx, camera.fy, 1.0]) @ T_cam_world[:3]
         z, y, x = np.indices((BLOCK,) * 3).reshape(3, -1) * self._voxel_m
@@ -257,16 +264,17 @@ class _Observed:
         """Return weight, weight · distance and weight · colour / 256 for each voxel of some blocks."""
         origins = _turned(self._T[:, :3], blocks * (BLOCK * self._voxel_m)) + self._T[:, 3:]
         x, y, z = origins.astype(np.float32)[:, :, None] + self._inner[:, None, :]
-        # Voxels behind the camera get a depth of 1 m to be divided by, and are told by their own z below.
-        scale = 1 / np.where(z > 1e-3, z, np.float32(1))
-        column, row = np.rint(x * scale + self._centre[0]), np.rint(y * scale + self._centre[1])
+        scale = 1 / np.maximum(z, np.float32(1e-3))
+        column = np.rint(x * scale + self._centre[0]).astype(np.int32)
+        row = np.rint(y * scale + self._centre[1]).astype(np.int32)
         width, height = self._size
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (z > 1e-3)
-        index = np.flatnonzero(inside)
-        pixel = row.ravel()[index].astype(np.int32) * width + column.ravel()[index].astype(np.int32)
-        distance = (self._depth[pixel] - z.ravel()[index]) / self._truncation
-        near = np.flatnonzero((self._weight[pixel] > 0) & (distance >= -1))
-        index, pixel, distance = index[near], pixel[near], np.minimum(distance[near], np.float32(1))
+        # Read as unsigned, negative numbers are too large as well.
+        inside = (column.view(np.uint32) < width) & (row.view(np.uint32) < height)
+        pixels = np.where(inside, row * np.int32(width) + column, np.int32(width * height))
+        reach = self._depth.take(pixels) - z
+        index = np.flatnonzero((reach >= -self._truncation) & (z > 1e-3))
+        pixel = pixels.ravel()[index]
+        distance = np.minimum(reach.ravel()[index] / self._truncation, np.float32(1))
         out = np.zeros((CHANNELS, len(blocks) * VOXELS), np.int32)
         weight = self._weight[pixel]
         out[0, index] = weight

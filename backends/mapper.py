@@ -205,7 +205,7 @@ def _save(file: BinaryIO, fused: _Fused) -> None:
         "T_world_cam": fused.T_world_cam,
         "camera": np.array(camera_text(seen.camera)),
         "depth_m": seen.depth_m,
-        "weight": seen.weight.astype(np.uint16),  # at most FULL_WEIGHT
+        "weight": seen.weight,
         "rgb": seen.rgb,
     }
     save_arrays(file, arrays)
@@ -214,7 +214,7 @@ def _save(file: BinaryIO, fused: _Fused) -> None:
 def _load(file: BinaryIO) -> _Fused:
     a = load_arrays(file)
     camera = camera_from_text(str(a["camera"]))
-    seen = Measurement(camera, a["depth_m"], a["weight"].astype(np.int32), a["rgb"])
+    seen = Measurement(camera, a["depth_m"], a["weight"], a["rgb"])
     return _Fused(a["T_world_cam"], seen)
 
 

@@ -76,8 +76,8 @@ def test_spilled_map_is_the_map(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("side", [1, 2])
-def test_mesh_of_pieces_has_no_seams(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("blocks", [1, 12])
+def test_mesh_of_pieces_has_no_seams(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed sphere over many pieces stays closed: every edge belongs to two triangles."""
     centre, radius = np.array([0.02, 0.03, 1.2]), 0.4
     config = FusionConfig(voxel_m=0.02, truncation_voxels=4, min_views=1, min_component_triangles=100)
@@ -87,7 +87,7 @@ def test_mesh_of_pieces_has_no_seams(side: int, monkeypatch: pytest.MonkeyPatch)
         T[:3, 3] = centre - 1.2 * T[:3, 2]
         volume.integrate(prediction(sphere_depth(centre, radius, T, CAMERA)), RGB, T)
     whole = volume.mesh()
-    monkeypatch.setattr(block_mesh, "PIECE", side)
+    monkeypatch.setattr(block_mesh, "PIECE_BLOCKS", blocks)
     volume._mesh = None
     pieces = volume.mesh()
     assert_same_mesh(pieces, whole)

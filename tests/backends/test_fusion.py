@@ -164,12 +164,14 @@ def test_weights_are_integers_that_fit() -> None:
 
 
 def test_more_depth_maps_than_the_sums_can_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion, "MAX_FRAMES", 1)
+    monkeypatch.setattr(fusion, "MAX_WEIGHT", 2 * FULL_WEIGHT - 1)
     volume = TsdfVolume(CONFIG)
-    dense = prediction(room_depth(np.eye(4)))
+    dense = prediction(room_depth(np.eye(4)), sigma_m=1e-3)
     volume.integrate(dense, RGB, np.eye(4))
     with pytest.raises(DataError, match="the most"):
         volume.integrate(dense, RGB, np.eye(4))
+    volume.deintegrate(dense, RGB, np.eye(4))
+    volume.integrate(dense, RGB, np.eye(4))
 
 
 def test_depth_edges_carry_no_weight_and_slanted_planes_do() -> None:
