@@ -31,7 +31,6 @@ class RecordingFrontEnd:
         self._frame: Frame | None = None
         scale = getattr(front_end, "scale", "metric")
         self._manifest = Manifest(poses="local", scale=scale)
-        put_manifest(self._folder, self._manifest)
 
     @property
     def scale(self) -> str:
