@@ -147,13 +147,19 @@ def depth_metrics(pairs: Iterable[DepthPair], config: DepthEvalConfig = DEFAULT)
             sums["aligned"].add(*_comparable(pair, pair.aligned_m, config))
     if sums["metric"].frames == 0:
         return None
+    last = sums.pop("aligned")
     mean, pooled = ({name: s.errors(pool) for name, s in sums.items()} for pool in (False, True))
     by_range = zip(config.ranges_m, ranges)
     return DepthMetrics(
         **mean,
+        aligned=last.errors(False) if last.frames else None,
         frames=sums["metric"].frames,
-        pooled=PooledErrors(**pooled, pixels=sums["metric"].pixels),
-        ranges=tuple(RangeErrors(*r, e, s.pixels) for r, s in by_range if (e := s.errors(True)) is not None),
+        pooled=PooledErrors(
+            **pooled,
+            aligned=last.errors(True) if last.frames else None,
+            pixels=sums["metric"].pixels,
+        ),
+        ranges=tuple(RangeErrors(*r, s.errors(True), s.pixels) for r, s in by_range if s.frames),
     )
 
 
@@ -219,10 +225,8 @@ class _Sums:
             self._rows.append([getattr(errors, name) for name in _ERRORS])
             self._counts.append(truth.size)
 
-    def errors(self, pooled: bool) -> DepthErrors | None:
-        """Average over the frames; pooled: over all pixels, with roots taken last. None without a frame."""
-        if not self._rows:
-            return None
+    def errors(self, pooled: bool) -> DepthErrors:
+        """Average over the frames, of which there is one; pooled: over all pixels, with roots taken last."""
         table = np.array(self._rows)
         if not pooled:
             return DepthErrors(*table.mean(0).tolist())

@@ -126,7 +126,7 @@ def test_pooled_errors_are_those_of_all_pixels_together() -> None:
 
 def test_ranges_of_the_truth_are_judged_by_themselves() -> None:
     truth = np.repeat([[1.0, 3.0]], 4, 0).astype(np.float32)
-    predicted = truth * np.float32([1.1, 1.3])
+    predicted = truth * np.array([1.1, 1.3], np.float32)
     m = depth_metrics([DepthPair(predicted, truth)], DepthEvalConfig(ranges_m=((0.1, 2), (2, 5), (5, 10))))
     assert m is not None
     assert [(r.min_m, r.pixels, round(r.errors.abs_rel, 3)) for r in m.ranges] == [(0.1, 4, 0.1), (2, 4, 0.3)]

@@ -43,7 +43,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         done.append(command[3:])
         return subprocess.CompletedProcess(command, main(command[3:]), "", "a warning\nremov3r: broken")
 
-    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(benchmark, "code_version", lambda: "the same")
     return done
 
