@@ -57,6 +57,7 @@ class NetworkFigures:
     """Medians over frames; `keyframe_ms` includes the dense heads.
 
     Attributes:
+        frame_cpu_ms, keyframe_cpu_ms: of processor time, all threads together; other work disturbs it less.
         stages_ms: of the boxes, run one by one; the states are in "local_state" and "global_state".
         memory_mb: peak of the GPU's, or of the process on a CPU.
     """
@@ -67,6 +68,8 @@ class NetworkFigures:
     stages_ms: dict[str, float]
     frame_ms: float
     keyframe_ms: float
+    frame_cpu_ms: float
+    keyframe_cpu_ms: float
     memory_mb: float
 
 
@@ -115,7 +118,7 @@ def measure(options: BenchOptions) -> NetworkFigures:
     if options.engine == "torch" and not options.compiled:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             stages = _stage_times(network, options, device)
-    frames, keyframes = _stream_times(network, options, device)
+    times = _stream_times(network, options, device)
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device) / 2**20
     else:
@@ -128,8 +131,7 @@ def measure(options: BenchOptions) -> NetworkFigures:
         sum(p.numel() for p in parameters),
         sum(p.numel() for p in parameters if p.requires_grad),
         stages,
-        frames,
-        keyframes,
+        *times,
         memory,
     )
 
@@ -143,22 +145,24 @@ def _inputs(size: str, count: int, device: torch.device) -> Iterator[tuple[Tenso
 
 def _stream_times(
     network: Remov3rNetwork, options: BenchOptions, device: torch.device
-) -> tuple[float, float]:
-    """Median milliseconds of frames and of keyframes, as the front end runs them."""
+) -> tuple[float, float, float, float]:
+    """Median milliseconds of frames and of keyframes, as the front end runs them: on the clock, then of CPU."""
     boxes = choose_boxes(network, options.engine, options.compiled, options.precision == "bfloat16")
     stream = StreamingNetwork(network, boxes)
-    times: dict[bool, list[float]] = {False: [], True: []}
+    times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     total = WARM_UP * options.keyframe_every + options.frames
     for i, (rgb, K) in enumerate(_inputs(options.size, total, device)):
         is_key = i % options.keyframe_every == 0
-        start = _now(device)
+        start, start_cpu = _now(device), time.process_time()
         stream.push(stream.encode(rgb, K))
         if is_key:
             stream.promote()
-        spent = _now(device) - start
+        spent = _now(device) - start, time.process_time() - start_cpu
         if i >= WARM_UP * options.keyframe_every:
-            times[is_key].append(spent * 1e3)
-    return statistics.median(times[False]), statistics.median(times[True])
+            times[is_key].append(spent)
+    frame, frame_cpu = (1e3 * statistics.median(column) for column in zip(*times[False], strict=True))
+    keyframe, keyframe_cpu = (1e3 * statistics.median(column) for column in zip(*times[True], strict=True))
+    return frame, keyframe, frame_cpu, keyframe_cpu
 
 
 def _stage_times(network: Remov3rNetwork, options: BenchOptions, device: torch.device) -> dict[str, float]:
@@ -224,14 +228,16 @@ def as_markdown(rows: list[NetworkFigures]) -> str:
         f"Network, batch 1 streaming, {device}, {first.precision}, {first.frames} frames, "
         f"torch {torch.__version__}, {_engine_line()}, ReMov3r {code_version()}",
         "",
-        "| size | input | parameters M | trained M | memory MB | frame ms | keyframe ms | engine |",
-        "|---|---|---|---|---|---|---|---|",
+        "| size | input | parameters M | trained M | memory MB | frame ms | keyframe ms | frame CPU ms | "
+        "keyframe CPU ms | engine |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         h, w = INPUTS[r.options.size]
         out.append(
             f"| {r.options.size} | {w}x{h} | {r.parameters / 1e6:.1f} | {r.trainable / 1e6:.1f} | {r.memory_mb:.0f} | "
-            f"{r.frame_ms:.1f} | {r.keyframe_ms:.1f} | {_engine_name(r.options)} |"
+            f"{r.frame_ms:.1f} | {r.keyframe_ms:.1f} | {r.frame_cpu_ms:.1f} | {r.keyframe_cpu_ms:.1f} | "
+            f"{_engine_name(r.options)} |"
         )
     stages = [
         name for name in (*STAGES, "local_state", "global_state") if any(name in r.stages_ms for r in rows)

@@ -10,12 +10,12 @@ import copy
 import hashlib
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from remov3r.errors import ConfigError
-from remov3r.models.dense_readout import FrameTokens
+from remov3r.models.dense_readout import DenseReadout, FrameTokens
 from remov3r.models.encoder import Encoder
 from remov3r.models.engine import Engine, engine_version
 from remov3r.models.features import VisualFeatures
@@ -76,7 +76,8 @@ class EngineBoxes:
         self._local_state = network.local_state
         if network.local_state.dense is not None:
             self._local_state = copy.deepcopy(network.local_state)
-            self._local_state.dense = _EngineReadout(self._engine, network.local_state.dense, bfloat16)
+            readout = _EngineReadout(self._engine, network.local_state.dense, bfloat16)
+            self._local_state.dense = cast(DenseReadout, readout)
 
     @property
     def local_state(self) -> LocalState:

@@ -1,4 +1,4 @@
-"""Compiled networks on disk, in the user's cache folder: the newest few, each a file with its own checksum."""
+"""Compiled networks on disk, in the user's cache folder: the newest, each a file with its own checksum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-MOST_FILES = 16  # of some 5 MB each in the lite network; four make a network
+MOST_BYTES = 2**29  # of all files together; the lite network takes 23 MB
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -56,6 +56,8 @@ def write_cached(key: str, content: bytes) -> None:
 
 
 def _forget_old(folder: Path) -> None:
-    files = sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime)
-    for path in files[:-MOST_FILES]:
-        path.unlink(missing_ok=True)
+    total = 0
+    for path in sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        total += path.stat().st_size
+        if total > MOST_BYTES:
+            path.unlink(missing_ok=True)
