@@ -9,15 +9,15 @@ The scale of the map as a whole is set by all keyframes together (`settle_scale`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from remov3r.backends.bundle_solver import BundleSolution, camera_covariances, solve_bundle
 from remov3r.backends.bundle_terms import BundleProblem, BundleSolverConfig, residuals
-from remov3r.backends.keyframe_links import LinkConfig, links_between
+from remov3r.backends.keyframe_links import LinkConfig, hold_flown, links_between
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import projection_jacobian
 from remov3r.config import Config
@@ -44,11 +44,18 @@ class AdjustmentConfig(Config):
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What an optimisation did: whether its result was taken, and the mean cost before and after."""
+    """What an optimisation did.
+
+    Attributes:
+        accepted: whether its result was taken.
+        initial_error, final_error: mean cost before and after.
+        put_back: keyframes that it moved away from their neighbours, and that now stand where tracking saw them.
+    """
 
     accepted: bool
     initial_error: float
     final_error: float
+    put_back: tuple[int, ...] = ()
 
 
 def adjust_window(landmark_map: LandmarkMap, config: AdjustmentConfig) -> Adjustment | None:
@@ -87,10 +94,14 @@ def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig) -> list[Adju
             firsts.setdefault(keyframe.submap, i)
             update_log_scale(landmark_map, i, config)
         rows = _closing_rows(landmark_map, config)
-        result = _adjust(landmark_map, rows, sorted(firsts.values()), config, solver)
+        held = sorted(firsts.values())
+        result = _adjust(landmark_map, rows, held, config, solver)
         if result is None:
             break
-        done.append(result)
+        free = [i for i in range(len(keyframes)) if i not in held]
+        put_back = hold_flown(landmark_map, free, config.link)
+        _mark_outliers(landmark_map, landmark_map.rows_of_keyframes(put_back), config)
+        done.append(replace(result, put_back=tuple(put_back)))
         if not result.accepted:
             break
     return done
@@ -327,15 +338,24 @@ def _write_back(
         own = left_out & (landmark_map.anchor == place)
         landmark_map.points[own] = transform(moved, landmark_map.points[own])
     landmark_map.points[landmarks] = solution.points
-    camera = problem.camera
-    T = solution.T_world_cam[problem.obs_camera]
-    P = np.einsum("nji,nj->ni", T[:, :3, :3], solution.points[problem.obs_point] - T[:, :3, 3])
+    P, good = _mark_outliers(landmark_map, rows, config)
+    _update_sigma(landmark_map, problem, solution, landmarks, P, good, config)
+
+
+def _mark_outliers(
+    landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig
+) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
+    """Declare observations bad that do not fit; return their points in the cameras, and which do fit."""
+    camera, T = landmark_map.camera, landmark_map.poses[landmark_map.obs_keyframe[rows]]
+    P = np.einsum(
+        "nji,nj->ni", T[:, :3, :3], landmark_map.points[landmark_map.obs_landmark[rows]] - T[:, :3, 3]
+    )
     z = np.maximum(P[:, 2], 1e-3)
     uv = np.stack([camera.fx * P[:, 0] / z + camera.cx, camera.fy * P[:, 1] / z + camera.cy], 1)
     limit = config.outlier_px * max(camera.width / 640, 0.5)
-    bad = (np.linalg.norm(uv - problem.obs_pixel, axis=1) > limit) | (P[:, 2] <= 1e-3)
-    landmark_map.obs_good[rows[bad]] = False
-    _update_sigma(landmark_map, problem, solution, landmarks, P, ~bad, config)
+    good = (np.linalg.norm(uv - landmark_map.obs_pixel[rows], axis=1) <= limit) & (P[:, 2] > 1e-3)
+    landmark_map.obs_good[rows[~good]] = False
+    return P, good
 
 
 def _update_sigma(

@@ -131,6 +131,9 @@ class BundleSession:
         results = adjust_all(self.map, self._config.adjustment) if len(self.map.keyframes) > 1 else []
         if any(not r.accepted for r in results):
             self._note("closing bundle rejected: the windows' result was kept")
+        for place in dict.fromkeys(p for r in results for p in r.put_back):
+            frame = self.map.keyframes[place].frame_index
+            self._note(f"frame {frame}: the closing bundle tore it off its neighbours; held as tracked")
         self.store.rescale(settle_scale(self.map, self._config.adjustment))
         jumped = self.store.refine(self._config.tracker.pose)
         if jumped:

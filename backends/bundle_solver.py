@@ -17,7 +17,7 @@ from remov3r.backends.bundle_terms import (
 )
 from remov3r.geometry import project_to_se3
 
-POINTS_AT_ONCE = 512  # eliminated together: neighbours, so that few cameras see them
+POINTS_AT_ONCE = 128  # eliminated together: neighbours, so that few cameras see them
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,16 @@ def solve_bundle(problem: BundleProblem, config: BundleSolverConfig) -> BundleSo
     damping = 1e-5
     for _ in range(config.iterations):
         normal = linearised(problem, config)
-        better = None
-        for _ in range(6):
+        better, failures = None, 0
+        while better is None and failures < 6:
             better = _step(problem, normal, damping)
             new_cost = np.inf if better is None else total_cost(better, config)
-            if better is not None and new_cost < cost:
-                break
-            better, damping = None, damping * 10
+            if not new_cost < cost:
+                better, failures, damping = None, failures + 1, damping * 10
         if better is None:
             break
         problem, gain, cost = better, cost - new_cost, new_cost
-        damping = max(damping * 0.1, 1e-9)
+        damping = damping if failures else max(damping * 0.1, 1e-9)  # what has just failed is not tried again
         if gain < config.relative_tolerance * cost:
             break
     return BundleSolution(project_to_se3(problem.T_world_cam), problem.points, initial, cost)

@@ -87,10 +87,15 @@ def hold_flown(landmark_map: LandmarkMap, free: list[int], config: LinkConfig) -
     """
     flagged = np.flatnonzero(link_sigmas(landmark_map) > config.reject)
     put_back: list[int] = []
-    for start, end in zip(flagged.tolist(), [*flagged[1:].tolist(), len(landmark_map.keyframes)]):
+    count, near = len(landmark_map.keyframes), config.longest_run
+    for before, start, end in zip(
+        [-count, *flagged.tolist()], flagged.tolist(), [*flagged[1:].tolist(), count]
+    ):
         run = range(start, end)
-        ends_map = end == len(landmark_map.keyframes)
-        if len(run) > config.longest_run or not set(run) <= set(free) or (ends_map and len(flagged) > 1):
+        from_run = start - 1 in put_back or (end == count and start - before <= near)
+        if from_run:  # the link from a run that was put back, or might have been
+            continue
+        if len(run) > config.longest_run or not set(run) <= set(free):
             continue
         for place in run:
             keyframe = landmark_map.keyframes[place]

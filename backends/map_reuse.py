@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from remov3r.backends.pose_solver import (
     reproject,
     reprojection_error,
 )
+from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.geometry import inverse, rotation_angle_rad
 from remov3r.types import Pose
@@ -181,18 +184,32 @@ def _verified(
         return None
     points, camera = landmark_map.points[landmarks], landmark_map.camera
     limit = config.inlier_px * max(camera.width / 640, 0.5)
-    T = ransac_pose(points, pixels, camera, 1.5 * limit, pose_config.ransac_iterations)
     best: tuple[Pose, np.ndarray] | None = None
-    for guess in [*guesses, *([] if T is None else [T])]:
+    for guess in chain(guesses, _by_ransac(points, pixels, camera, 1.5 * limit, pose_config)):
         inliers = reprojection_error(guess, points, pixels, camera) < 3 * limit
         if inliers.sum() < min_inliers:
             continue
         spread = landmark_map.spread(landmarks[inliers])
-        refined, _ = refine_pose(guess, points[inliers], spread, pixels[inliers], camera, pose_config)
+        refined, _ = refine_pose(guess, points[inliers], spread, pixels[inliers], camera, pose_config, 1e-3)
         inliers = reprojection_error(refined, points, pixels, camera) < limit
         wide = np.ptp(pixels[inliers], axis=0).min() if inliers.any() else 0.0
         if inliers.sum() < min_inliers or wide < 0.1 * camera.width:
             continue
         if best is None or inliers.sum() > best[1].sum():
             best = (refined, inliers)
+            if inliers.mean() >= pose_config.trusted_inlier_ratio:
+                break
     return best
+
+
+def _by_ransac(
+    points: Float[np.ndarray, "n 3"],
+    pixels: Pixels,
+    camera: Camera,
+    limit_px: float,
+    config: PoseSolverConfig,
+) -> Iterator[Pose]:
+    """The pose that RANSAC finds, if any; looked for only when it is asked for."""
+    T = ransac_pose(points, pixels, camera, limit_px, config.ransac_iterations)
+    if T is not None:
+        yield T

@@ -15,7 +15,8 @@ from remov3r.geometry import inverse, se3_exp, se3_log
 from remov3r.types import Covariance, Pose, TrackingState
 
 LEAST_POINTS = 6  # to measure a pose from
-JUMP_RAD, JUMP_OF_DEPTH = 0.005, 0.005  # by how much more than before a frame may leave the one before it
+LONGEST_JUMP = 5  # frames; more in a row are the true course
+JUMP_RAD, JUMP_OF_DEPTH = 0.02, 0.02  # by how much more than before a frame may leave the one before it
 
 
 @dataclass
@@ -149,7 +150,7 @@ class TrajectoryStore:
         jumped: list[int] = []
         for start, end in pairwise(edges):
             around = [n for n in (start, end) if 0 < n < len(order)]
-            if not any(order[n] in measured for n in range(start, end)) or not around:
+            if end - start > LONGEST_JUMP or not around:
                 continue
             kept = new.copy()
             kept[start:end] = former[start:end]
