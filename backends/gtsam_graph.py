@@ -35,6 +35,7 @@ except ImportError:  # pragma: no cover - depends on the installation; `require_
 
 _ANCHOR_SIGMA = 1e-6  # radians and metres that the first keyframe may move
 _UNKNOWN_LOG_SCALE_SIGMA = 10.0
+_ONLINE_SLACK = 0.1  # iSAM2 does not linearise anew what has hardly moved, so its fit may be a little worse
 
 
 def require_gtsam() -> None:
@@ -143,7 +144,7 @@ class PoseGraph:
             for _ in range(3 if sure or doubtful else 0):
                 isam.update()
             result = isam.calculateEstimate()
-            accepted = self._is_better(isam.getFactorsUnsafe(), result)
+            accepted = self._is_better(isam.getFactorsUnsafe(), result, _ONLINE_SLACK)
         except RuntimeError:  # an indeterminate system
             accepted = False
         if accepted:
@@ -273,10 +274,12 @@ class PoseGraph:
         kernel = gtsam.noiseModel.mEstimator.Cauchy.Create(self._config.kernel)
         return gtsam.noiseModel.Robust.Create(kernel, noise)
 
-    def _is_better(self, graph: gtsam.NonlinearFactorGraph, result: gtsam.Values) -> bool:
+    def _is_better(
+        self, graph: gtsam.NonlinearFactorGraph, result: gtsam.Values, slack: float = 1e-6
+    ) -> bool:
         """Whether a result is finite and fits no worse than the last good state."""
         before, after = graph.error(self._values), graph.error(result)
-        return bool(np.isfinite(after) and after <= before * (1 + 1e-6) + 1e-6)
+        return bool(np.isfinite(after) and after <= before * (1 + slack) + slack)
 
     def _result(self, accepted: bool) -> GraphResult:
         return GraphResult(accepted, len(self.loops), int(self.wrong.sum()), self._sigma_factor)

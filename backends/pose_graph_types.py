@@ -28,7 +28,7 @@ class GraphConfig(Config):
     similarity: bool = False
     kernel: float = Field(3.0, gt=0)
     inlier_probability: float = Field(0.99, gt=0, lt=1)
-    relinearize_threshold: float = Field(0.01, gt=0)
+    relinearize_threshold: float = Field(0.002, gt=0)
     iterations: int = Field(200, ge=1)
     spare_sigma_factors: tuple[float, ...] = (1.0, 3.0, 10.0)
     spare_min_loops: int = Field(5, ge=2)

@@ -79,7 +79,7 @@ def test_wrong_loops_are_sorted_out_at_forty_percent() -> None:
         graph = graph_of(edges, loop_edges)
         assert graph.close().accepted
         recovered += ate(poses(graph), TRUTH) <= 1.25 * ate(poses(best), TRUTH)
-        exact += graph.wrong[:8].all() and not graph.wrong[8:].any()
+        exact += bool(graph.wrong[:8].all() and not graph.wrong[8:].any())
     assert recovered >= 29
     assert exact >= 20
 

@@ -160,7 +160,7 @@ def test_the_same_run_gives_the_same_bits() -> None:
     a, b = (simulated(4, 0.05, wrong=0.3)[1] for _ in range(2))
     assert np.array_equal(poses(a), poses(b))
     both = [np.stack(list(backend.covariances().values())) for backend in (a, b)]
-    assert np.array_equal(*both)
+    assert np.array_equal(both[0], both[1])
 
 
 def test_the_graph_can_be_written(tmp_path: Path) -> None:
