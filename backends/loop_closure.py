@@ -27,7 +27,7 @@ from remov3r.errors import DataError, ShapeError
 from remov3r.geometry import inverse, rotation_angle_rad
 from remov3r.types import DensePrediction, PoseKind, RelativePose
 
-Descriptor = Float[np.ndarray, " d"]
+Descriptor = Float[np.ndarray, " _d"]  # lengths differ between kinds
 
 
 class LoopConfig(Config):

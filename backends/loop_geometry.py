@@ -140,7 +140,7 @@ class _Matches:
         self,
         old: LoopView,
         there: Bool[np.ndarray, " n"],
-        new: Pixels,
+        new: Float[np.ndarray, "m 2"],
         camera: Camera,
         config: VerificationConfig,
     ) -> None:

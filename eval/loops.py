@@ -127,7 +127,7 @@ def evaluate_loops(
     found = {loop.to_index for loop, good in zip(loops, right) if good} & revisits
     return LoopMetrics(
         len(loops),
-        sum(same),
+        int(sum(same)),
         int(right.sum()),
         len(revisits),
         len(found),
