@@ -265,5 +265,8 @@ class LandmarkMap:
 
     def spread(self, landmarks: Ids) -> Float[np.ndarray, "n 3"]:
         """Return one standard deviation of each landmark's position, as a vector along its anchor's line of sight."""
-        centres = self.poses[self.anchor[landmarks], :3, 3]
+        if len(landmarks) == 0:
+            return np.empty((0, 3))
+        places, which = np.unique(self.anchor[landmarks], return_inverse=True)
+        centres = np.stack([self.keyframes[p].T_world_cam[:3, 3] for p in places.tolist()])[which]
         return (self.points[landmarks] - centres) * self.sigma_log[landmarks][:, None]
