@@ -86,6 +86,7 @@ class Engine:
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",  # its own choice would be bf16
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # each module would sit on the first core, busy or not
         }
         sizes = [list(x.shape) for x in inputs]
         key = hashlib.sha256(f"{self._key} {name} {sizes} {options}".encode()).hexdigest()
