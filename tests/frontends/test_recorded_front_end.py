@@ -78,9 +78,12 @@ def test_without_a_backend_the_poses_are_the_recorded_ones(
     np.testing.assert_allclose(result.trajectory.T_world_cam, relative(poses()), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", sorted(SIX))
-def test_the_bundle_runs_on_every_layout(kind: str, written: Path, frames: list[Frame]) -> None:
-    result = run(frames, PipelineConfig(front_end=f"recorded:{written / kind}", mesh=False))
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [*((kind, "bundle") for kind in sorted(SIX)), ("cut3r", "pose_graph"), ("droid-slam", "pose_graph")],
+)
+def test_backends_run_on_every_layout(kind: str, backend: str, written: Path, frames: list[Frame]) -> None:
+    result = run(frames, PipelineConfig(front_end=f"recorded:{written / kind}", backend=backend, mesh=False))
     off = np.linalg.norm(centres(result) - relative(poses())[:, :3, 3], axis=1)
     assert off.max() < 0.05
     assert {state.value for state in result.trajectory.state} == {"ok"}

@@ -110,7 +110,9 @@ class RecordedFrontEnd:
         self._since_keyframe += self._record is not None
         if self._record is None:
             if not self._unmatched:
-                logger.warning("frame %d is not in %s", frame.index, self._recording.path)
+                logger.warning(
+                    "frame %d is not in %s: its motion is unknown", frame.index, self._recording.path
+                )
             self._unmatched.append(frame.index)
             self._check_overlap(frame)
         elif self._T_first is None:
