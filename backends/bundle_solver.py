@@ -150,7 +150,7 @@ def _cameras_alone(
     if links is not None:
         both = free[links.row] & free[links.column]
         row, column = place[links.row[both]], place[links.column[both]]
-        np.add.at(blocks, (row, slice(None), column), links.block[both])
+        np.add.at(blocks.transpose(0, 2, 1, 3), (row, column), links.block[both])
         mine = free[links.camera]
         np.add.at(b, place[links.camera[mine]], links.b[mine])
     return blocks.reshape(6 * size, 6 * size), b.ravel()

@@ -101,7 +101,7 @@ def hold_flown(landmark_map: LandmarkMap, free: list[int], config: LinkConfig) -
             keyframe = landmark_map.keyframes[place]
             if keyframe.link is None:
                 break
-            before = landmark_map.keyframes[place - 1].T_world_cam
-            keyframe.T_world_cam = before @ keyframe.link.T_before_this
+            neighbour = landmark_map.keyframes[place - 1]
+            keyframe.T_world_cam = neighbour.T_world_cam @ keyframe.link.T_before_this
             put_back.append(place)
     return put_back

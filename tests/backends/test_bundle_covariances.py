@@ -43,7 +43,8 @@ def noisy_world(
 
 def mean_nees(sigma_px: float, sigma_depth: float) -> tuple[float, float]:
     """Mean normalised squared error of keyframes and of the frames between them, over a few worlds."""
-    keyframes, others = [], []
+    keyframes: list[float] = []
+    others: list[float] = []
     for seed in range(6):
         landmark_map, store, truth = noisy_world(seed, sigma_px, sigma_depth)
         adjust_all(landmark_map, CONFIG)
