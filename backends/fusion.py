@@ -19,7 +19,7 @@ from remov3r.errors import DataError, ShapeError
 from remov3r.geometry import inverse
 from remov3r.types import DensePrediction, DepthMap, Mesh, PointCloud, Pose
 
-CHUNK = 16  # blocks updated at a time, so that the arrays in between stay in the cache
+CHUNK = 32  # blocks updated at a time, so that the arrays in between stay in the cache
 FULL_WEIGHT = 2**18  # the largest weight of a pixel as an integer
 MAX_WEIGHT = 2**31 - 1  # of a voxel: 8191 observations of full weight
 
@@ -219,11 +219,11 @@ class TsdfVolume:
         if not seen.weight.any():
             return
         T_cam_world = inverse(T_world_cam.astype(np.float64))
-        observed = _Observed(seen, T_cam_world, self._config)
+        observed = _Observed(seen, T_cam_world, sign, self._config)
         keys = self._touched_blocks(seen, T_cam_world)
         for first in range(0, len(keys), CHUNK):
             chunk = keys[first : first + CHUNK]
-            self._blocks.add(map(tuple, chunk.tolist()), sign * observed.sums(chunk))
+            self._blocks.add(map(tuple, chunk.tolist()), observed.sums(chunk))
 
     def _touched_blocks(self, seen: Measurement, T_cam_world: Pose) -> Int[np.ndarray, "n 3"]:
         """Coordinates of the blocks within the truncation band of the depth map."""
@@ -238,13 +238,13 @@ class TsdfVolume:
 
 
 class _Observed:
-    """One measurement at its pose, and what it adds to the voxels of a block.
+    """One measurement at its pose, and what it adds (sign 1) or takes (-1) from the voxels of a block.
 
     Every voxel is computed alone, by the same operations in the same order, whatever blocks come with it, so
     that the same measurement at the same pose gives the same integers again.
     """
 
-    def __init__(self, seen: Measurement, T_cam_world: Pose, config: FusionConfig) -> None:
+    def __init__(self, seen: Measurement, T_cam_world: Pose, sign: int, config: FusionConfig) -> None:
         camera, self._voxel_m = seen.camera, config.voxel_m
         self._size = camera.width, camera.height
         self._centre = np.float32(camera.cx), np.float32(camera.cy)
@@ -252,9 +252,9 @@ class _Observed:
         # One entry more than there are pixels: where voxels beside the image look, and see nothing.
         depth = np.where(seen.weight > 0, seen.depth_m, -np.inf).ravel()
         self._depth = np.append(depth, -np.inf).astype(np.float32)
-        self._weight = seen.weight.ravel()
-        tint = self._weight * seen.rgb.reshape(-1, 3).T.astype(np.int32)
-        self._tint = (tint + 128) >> 8
+        self._weight = sign * seen.weight.ravel()
+        tint = seen.weight.ravel() * seen.rgb.reshape(-1, 3).T.astype(np.int32)
+        self._tint = sign * ((tint + 128) >> 8)
         # Focal lengths are multiplied in, so that x / z and y / z are pixels.
         self._T = np.diag([camera.fx, camera.fy, 1.0]) @ T_cam_world[:3]
         z, y, x = np.indices((BLOCK,) * 3).reshape(3, -1) * self._voxel_m

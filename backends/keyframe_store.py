@@ -155,8 +155,8 @@ def camera_text(camera: Camera) -> str:
 
 def camera_from_text(text: str) -> Camera:
     """Read what `camera_text` wrote."""
-    *values, coefficients = json.loads(text)
-    return Camera(*values, tuple(coefficients))
+    width, height, fx, fy, cx, cy, distortion, coefficients = json.loads(text)
+    return Camera(width, height, fx, fy, cx, cy, distortion, tuple(coefficients))
 
 
 def _dense_arrays(prefix: str, dense: DensePrediction) -> dict[str, np.ndarray]:

@@ -168,9 +168,10 @@ class SpillingMap(Generic[K, V]):
         if self._saved[key]:
             return True
         try:
-            write_whole(
-                self.folder / self._codec.name(key), lambda file: self._codec.save(file, self._memory[key])
-            )
+            path = self.folder / self._codec.name(key)
+            if not self._keep:
+                path.unlink(missing_ok=True)  # out of date; renaming over it would make ext4 flush the disk
+            write_whole(path, lambda file: self._codec.save(file, self._memory[key]))
         except OSError as error:
             trouble = (
                 f"nothing can be written to {error.filename or 'the temporary folder'}: {error.strerror}"
