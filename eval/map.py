@@ -32,7 +32,8 @@ class MapEvalConfig(Config):
         samples: points drawn from a mesh, evenly over its area, before thinning.
         min_views: a cube counts as ground truth when so many frames saw it (fewer in runs under 15 frames).
         min_m, max_m: ground-truth depth outside this range is left out.
-        behind_m: the estimate counts as visible so far behind the surface that a camera saw, and before it.
+        behind_m: the estimate counts as visible so far behind the surface that a camera saw, and before it;
+            less would forgive depth that is too far.
     """
 
     voxel_m: PositiveFloat = 0.01
@@ -40,7 +41,7 @@ class MapEvalConfig(Config):
     min_views: PositiveInt = 3
     min_m: PositiveFloat = 0.1
     max_m: PositiveFloat = 10.0
-    behind_m: PositiveFloat = 0.1
+    behind_m: PositiveFloat = 0.5
 
 
 DEFAULT = MapEvalConfig()
