@@ -159,7 +159,7 @@ class LoopCloser:
             int(state["features"].sum())
         }:
             raise DataError(f"state of loop closure: arrays do not fit {count} keyframes")
-        closer._views = [LoopView(*arrays, scale) for *arrays, scale in zip(*parts, scales)] if count else []
+        closer._views = [LoopView(p, d, z, s, c) for p, d, z, s, c in zip(*parts, scales)] if count else []
         closer._images = PlaceIndex.restore(images, closer._config.exact_up_to)
         closer._front_ends = PlaceIndex.restore(front_ends, closer._config.exact_up_to)
         return closer

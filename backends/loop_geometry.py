@@ -51,7 +51,7 @@ class VerificationConfig(Config):
     ransac_iterations: int = Field(200, ge=10)
     min_spread: float = Field(0.08, ge=0)
     min_scale_sigma: float = Field(0.01, gt=0)
-    covariance_factor: float = Field(4.0, ge=1)
+    covariance_factor: float = Field(10.0, ge=1)
     pose: PoseSolverConfig = PoseSolverConfig(sigma_px=1.0)
 
 
