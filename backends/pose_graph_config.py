@@ -33,7 +33,7 @@ class PoseGraphConfig(Config):
     loops: LoopConfig = LoopConfig()
     loop_closure: bool = True
     sort_loops_after: int = Field(1, ge=1)
-    keyframe_survivors: float = Field(0.5, gt=0, lt=1)
+    keyframe_survivors: float = Field(0.25, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
     weak_frames: int = Field(5, ge=0)

@@ -100,7 +100,7 @@ def test_loops_take_a_third_of_the_error_of_any_front_end_away(
 @pytest.mark.parametrize("similarity", [False, True])
 @pytest.mark.parametrize("fault", [{}, {"scale": 0.8}, {"boast": 10.0}, {"scale_drift": 0.01}], ids=str)
 def test_without_loops_it_is_the_front_end(similarity: bool, fault: dict[str, float]) -> None:
-    front_end, backend = simulated(1, 0.05, looped=False, similarity=similarity, **fault)  # type: ignore[arg-type]
+    front_end, backend = simulated(1, 0.05, looped=False, similarity=similarity, **fault)
     assert np.allclose(poses(backend), front_end.poses, atol=1e-5)
 
 
