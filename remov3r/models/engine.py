@@ -114,7 +114,7 @@ class Engine:
         )
         return _Request(compiled)
 
-    def _imported(self, content: bytes, options: dict[str, object]) -> Any:
+    def _imported(self, content: bytes, options: dict[str, int | str]) -> Any:
         try:
             return self._core.import_model(content, "CPU", options)
         except RuntimeError as error:
