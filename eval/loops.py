@@ -141,7 +141,7 @@ def _revisits(
 ) -> set[int]:
     """Return the frames that see what one before the recent ones saw."""
     earlier = np.tril(overlap >= config.min_overlap, -recent - 1)
-    return {views[i].frame_index for i in np.flatnonzero(earlier.any(axis=1))}
+    return {views[i].frame_index for i in np.flatnonzero(earlier.any(axis=1)).tolist()}
 
 
 def _sampled_points(view: TrueView, rows: int) -> Float[np.ndarray, "p 3"]:
