@@ -30,9 +30,11 @@ class FrontEndOnlyBackend:
         """Compose the front end's transforms.
 
         Raises:
-            ConfigError: the front end measures no motion.
+            ConfigError: the front end measures no motion at all.
         """
-        if estimate.covariance is not None and np.trace(estimate.covariance[3:, 3:]) > 1.0:
+        covariance = estimate.covariance
+        unmeasured = covariance is not None and np.trace(covariance[3:, 3:]) > 1.0
+        if unmeasured and np.isfinite(covariance).all():
             raise ConfigError(
                 "backend 'none' needs a front end that measures motion; this one does not: use 'bundle'"
             )
@@ -42,7 +44,8 @@ class FrontEndOnlyBackend:
             T = self._T_last if estimate.T_world_key is None else estimate.T_world_key
         else:
             T = self._poses[estimate.keyframe_index] @ estimate.T_key_cam
-        if not np.isfinite(T).all():
+        missing = unmeasured and bool(self._poses) and estimate.T_world_key is None  # a gap in a recording
+        if missing or not np.isfinite(T).all():
             T, state = self._T_last, TrackingState.LOST
         else:
             state = TrackingState.OK if not self._poses else TrackingState.WEAK

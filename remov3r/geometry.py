@@ -1,13 +1,15 @@
-"""Rigid and similarity transforms (algebra by pypose), alignment, projection. Arrays in, new arrays out."""
+"""Rigid and similarity transforms, alignment, projection. Arrays in, new arrays out; torch is not imported.
+
+SciPy serves the algebra here, pypose that of tensors (`remov3r.losses`, `remov3r.models`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import pypose as pp
-import torch
 from jaxtyping import Bool, Float
+from scipy.spatial.transform import RigidTransform, Rotation
 
 from remov3r.camera import Camera
 from remov3r.errors import DataError, ShapeError
@@ -33,18 +35,21 @@ def transform(T: Float[np.ndarray, "4 4"], points: Float[np.ndarray, "*b 3"]) ->
 
 def se3_exp(xi: Float[np.ndarray, "*b 6"]) -> Matrix4:
     """Exponential map; the tangent is (translation, rotation) as in pypose."""
-    return pp.se3(torch.from_numpy(np.ascontiguousarray(xi, dtype=np.float64))).Exp().matrix().numpy()
+    flat = np.asarray(xi, np.float64).reshape(-1, 6)
+    T = RigidTransform.from_exp_coords(np.concatenate([flat[:, 3:], flat[:, :3]], 1)).as_matrix()
+    return T.reshape(*xi.shape[:-1], 4, 4)
 
 
 def se3_log(T: Matrix4) -> Float[np.ndarray, "*b 6"]:
     """Logarithm, (translation, rotation), inverse of `se3_exp`."""
-    return pp.mat2SE3(torch.from_numpy(project_to_se3(T)), check=False).Log().tensor().numpy()
+    flat = RigidTransform.from_matrix(project_to_se3(T).reshape(-1, 4, 4)).as_exp_coords()
+    return np.concatenate([flat[:, 3:], flat[:, :3]], 1).reshape(*T.shape[:-2], 6)
 
 
 def quaternion_xyzw(T: Matrix4) -> Float[np.ndarray, "*b 4"]:
     """Unit quaternions (x, y, z, w), w >= 0, of the rotations."""
-    q = pp.mat2SO3(torch.from_numpy(project_to_se3(T)[..., :3, :3].copy()), check=False).tensor().numpy()
-    return q * np.where(q[..., 3:] < 0, -1.0, 1.0)
+    R = project_to_se3(T)[..., :3, :3].reshape(-1, 3, 3)
+    return Rotation.from_matrix(R).as_quat(canonical=True).reshape(*T.shape[:-2], 4)
 
 
 def from_quaternion_xyzw(t_m: Float[np.ndarray, "*b 3"], q_xyzw: Float[np.ndarray, "*b 4"]) -> Matrix4:
@@ -56,8 +61,11 @@ def from_quaternion_xyzw(t_m: Float[np.ndarray, "*b 3"], q_xyzw: Float[np.ndarra
     norm = np.linalg.norm(q_xyzw, axis=-1, keepdims=True)
     if not (np.isfinite(norm).all() and (norm > 0.5).all() and (norm < 2).all()):
         raise DataError(f"quaternion norms {norm.min():.3g}..{norm.max():.3g} are not near 1")
-    both = np.concatenate([t_m, q_xyzw / norm], -1).astype(np.float64)
-    return pp.SE3(torch.from_numpy(both)).matrix().numpy()
+    out = np.zeros((*t_m.shape[:-1], 4, 4))
+    out[..., :3, :3] = Rotation.from_quat(q_xyzw.reshape(-1, 4)).as_matrix().reshape(*t_m.shape[:-1], 3, 3)
+    out[..., :3, 3] = t_m
+    out[..., 3, 3] = 1
+    return out
 
 
 def project_to_se3(T: Matrix4) -> Matrix4:

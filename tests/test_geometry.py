@@ -1,5 +1,8 @@
 """Transforms: known values, and the invariants that hold for every input."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,3 +125,12 @@ def test_points_behind_the_camera_are_not_seen() -> None:
 def test_unproject_refuses_depth_of_another_size() -> None:
     with pytest.raises(ShapeError, match="does not fit"):
         geo.unproject(np.ones((5, 8)), CAMERA)
+
+
+def test_the_backends_do_without_torch() -> None:
+    """Whoever brings an own front end need not load torch for the pose graph or the bundle."""
+    code = (
+        "import sys, remov3r.backends.pose_graph, remov3r.backends.bundle, remov3r.frontends.recorded; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

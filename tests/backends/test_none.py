@@ -38,6 +38,19 @@ def test_none_holds_the_pose_when_the_front_end_gives_nan() -> None:
     assert np.array_equal(answer.T_world_cam, np.eye(4))
 
 
+def test_none_bridges_frames_that_a_recording_lacks() -> None:
+    backend = FrontEndOnlyBackend()
+    sequence = frames(POSES[:3])
+    unknown = np.diag([np.inf] * 6)
+    backend.track(sequence[0], FrameEstimate(0, 0, np.eye(4)))
+    answer = backend.track(sequence[1], FrameEstimate(1, 0, POSES[2], covariance=unknown))
+    assert answer.state is TrackingState.LOST
+    assert np.array_equal(answer.T_world_cam, np.eye(4))
+    known = FrameEstimate(2, 2, np.eye(4), T_world_key=POSES[2], covariance=unknown)
+    assert backend.track(sequence[2], known).state is TrackingState.WEAK
+    assert np.array_equal(backend.poses()[2], POSES[2])
+
+
 def test_none_refuses_a_front_end_without_motion() -> None:
     with pytest.raises(ConfigError, match="measures motion"):
         drive(frames(POSES[:3]), SensorFrontEnd(), FrontEndOnlyBackend())
@@ -50,7 +63,7 @@ def test_registry_makes_each_backend_and_names_them_in_its_error() -> None:
         create_backend("bundel")
     with pytest.raises(ConfigError, match="BundleConfig"):
         create_backend("bundle", Config())
-    assert sorted(BACKENDS) == ["bundle", "none"]
+    assert sorted(BACKENDS) == ["bundle", "none", "pose_graph"]
 
 
 def test_sensor_gives_depth_with_the_noise_of_its_distance() -> None:
