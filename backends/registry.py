@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from remov3r.backends.bundle import BundleBackend, BundleConfig
-from remov3r.backends.gtsam_bundle import require_gtsam
 from remov3r.backends.none import FrontEndOnlyBackend
 from remov3r.backends.pose_graph import PoseGraphBackend, PoseGraphConfig
 from remov3r.config import Config
@@ -14,7 +13,6 @@ from remov3r.protocols import Backend
 
 
 def _bundle(config: Config | None) -> Backend:
-    require_gtsam()
     if config is not None and not isinstance(config, BundleConfig):
         raise ConfigError(f"backend 'bundle' takes a BundleConfig, got {type(config).__name__}")
     return BundleBackend(config)

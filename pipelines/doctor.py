@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from remov3r.backends.gtsam_bundle import require_gtsam
+from remov3r.backends.gtsam_graph import require_gtsam
 from remov3r.backends.open3d_import import load_open3d, missing_system_libraries
 from remov3r.errors import MissingDependencyError, Remov3rError
 from remov3r.models import weight_files

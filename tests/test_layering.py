@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
 # The front doors (`from remov3r import Slam`) are imported by name only when they are used.
 FRONT_DOOR = ROOT / "remov3r" / "__init__.py"
 WRAPPED = {
-    "gtsam": {"backends/gtsam_bundle.py"},
+    "gtsam": {"backends/gtsam_graph.py"},
     "open3d": {"backends/open3d_import.py"},
     "evo": {"eval/trajectory.py"},
     "matplotlib": {"remov3r/training/reliability_plot.py", "eval/plots.py"},
