@@ -26,6 +26,8 @@ WRAPPED = {
     "evo": {"eval/trajectory.py"},
     "matplotlib": {"remov3r/training/reliability_plot.py", "eval/plots.py"},
     "webdataset": {"remov3r/training/tar_shards.py"},
+    "openvino": {"remov3r/models/engine.py"},
+    "faiss": {"backends/place_index.py"},
 }
 
 
