@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from remov3r.backends.bundle_session import BundleConfig, BundleSession
+from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.errors import DataError
 from remov3r.types import Covariance, Frame, FrameEstimate, Pose, TrackedPose
 
@@ -64,8 +65,20 @@ class BundleBackend:
         """
         return {} if self._session is None else self._session.covariances()
 
+    def landmark_map(self) -> LandmarkMap | None:
+        """Return the map as it is now; None before the first frame."""
+        return None if self._session is None else self._session.map
+
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""
         if self._session is None:
             return np.empty((0, 2)), np.empty(0)
         return self._session.landmarks(frame_index)
+
+    def map_size(self) -> tuple[int, int]:
+        """Return how many keyframes and landmarks the map holds now."""
+        return (
+            (0, 0)
+            if self._session is None
+            else (len(self._session.map.keyframes), len(self._session.map.points))
+        )

@@ -18,6 +18,7 @@ from remov3r.backends.adjustment import (
 from remov3r.backends.features import Gray, to_gray
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.map_culling import CullingConfig, MapCuller
 from remov3r.backends.map_reuse import MapReuseConfig
 from remov3r.backends.pose_solver import PoseSolution
 from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks
@@ -47,6 +48,7 @@ class BundleConfig(Config):
     map_reuse: MapReuseConfig = MapReuseConfig()
     adjustment: AdjustmentConfig = AdjustmentConfig()
     keyframing: KeyframingConfig = KeyframingConfig()
+    culling: CullingConfig = CullingConfig()
     keyframe_survivors: float = Field(0.5, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
@@ -70,6 +72,7 @@ class BundleSession:
             self.map, config.tracker.features, config.tracker.pose, config.map_reuse, config.adjustment,
             config.keyframing,
         )  # fmt: skip
+        self._culler = MapCuller(self.map, self.store, config.adjustment.window, config.culling)
         self._gray: Gray = np.zeros((camera.height, camera.width), np.uint8)
         self._T_last, self._step = np.eye(4), np.eye(4)
         self._state = TrackingState.OK
@@ -123,7 +126,8 @@ class BundleSession:
             self._submap = 0
             self._note(f"frame {frame.index}: the new map was joined to the old one")
         self._optimise()
-        self._follow(insertion.place)
+        self._tell_jumps(self._culler.keyframe_added(self._config.tracker.pose))
+        self._follow()
         return self._answer(frame, self._T_last, self._state, True, None)
 
     def finish(self) -> None:
@@ -135,11 +139,7 @@ class BundleSession:
             frame = self.map.keyframes[place].frame_index
             self._note(f"frame {frame}: the closing bundle tore it off its neighbours; held as tracked")
         self.store.rescale(settle_scale(self.map, self._config.adjustment))
-        jumped = self.store.refine(self._config.tracker.pose)
-        if jumped:
-            self._note(
-                f"{len(jumped)} frames jumped when measured again (first {jumped[0]}): kept as tracked"
-            )
+        self._tell_jumps(self.store.refine(self._config.tracker.pose))
         self.store.bridge_gaps()
 
     def covariances(self) -> dict[int, Covariance]:
@@ -150,16 +150,21 @@ class BundleSession:
 
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return pixels and z-depth in metres of the landmarks of a keyframe that three or more keyframes saw."""
-        places = self.map.places_of(frame_index)
-        if not places:
+        record = self.store.records.get(frame_index)
+        if record is None or not record.is_keyframe:
             return np.empty((0, 2)), np.empty(0)
-        rows = self.map.rows_of_keyframes(places)
-        landmarks = self.map.obs_landmark[rows]
-        T = self.map.keyframes[places[0]].T_world_cam
+        places = self.map.places_of(frame_index)
+        if places:
+            rows = self.map.rows_of_keyframes(places)
+            landmarks, pixels = self.map.obs_landmark[rows], self.map.obs_pixel[rows]
+        else:  # no longer in the map
+            landmarks = self.map.canonical(record.landmarks.astype(np.int64))
+            pixels = record.pixels.astype(np.float64)
+        T = self.store.pose(frame_index)
         z = (self.map.points[landmarks] - T[:3, 3]) @ T[:3, 2]
         seen = np.bincount(self.map.obs_landmark[self.map.obs_good], minlength=len(self.map.points))
         good = (seen[landmarks] >= 3) & (self.map.sigma_log[landmarks] < 0.1) & (z > 0)
-        return self.map.obs_pixel[rows][good], z[good]
+        return pixels[good], z[good]
 
     def _front_end_pose(self, estimate: FrameEstimate) -> Pose | None:
         """Where the front end says that the camera is; None where it does not measure motion."""
@@ -237,8 +242,9 @@ class BundleSession:
             adjustment = self._config.adjustment
             self.store.rescale(settle_scale(self.map, adjustment, adjustment.window))
 
-    def _follow(self, place: int) -> None:
+    def _follow(self) -> None:
         """Go on from the keyframe just inserted."""
+        place = len(self.map.keyframes) - 1
         rows = self.map.rows_of_keyframes([place])
         landmarks, first = np.unique(self.map.obs_landmark[rows], return_index=True)
         tracks = Tracks(landmarks, self.map.obs_pixel[rows[first]])
@@ -246,7 +252,9 @@ class BundleSession:
         keyframe = self.map.keyframes[place]
         self._T_last = keyframe.T_world_cam
         self._keyframe_count, self._since_keyframe, self.wanted = len(landmarks), 0, False
-        self.store.put(keyframe.frame_index, self._T_last, self._state, tracks.landmarks, tracks.pixels)
+        self.store.put(
+            keyframe.frame_index, self._T_last, self._state, tracks.landmarks, tracks.pixels, is_keyframe=True
+        )
 
     def _pose_of(
         self, frame: Frame, T: Pose, state: TrackingState, solution: PoseSolution | None
@@ -273,6 +281,12 @@ class BundleSession:
             0 if solution is None else int(solution.inliers.sum()),
         )
         return TrackedPose(frame.index, frame.timestamp_s, T, state, is_keyframe, relative)
+
+    def _tell_jumps(self, jumped: list[int]) -> None:
+        if jumped:
+            self._note(
+                f"{len(jumped)} frames jumped when measured again (first {jumped[0]}): kept as tracked"
+            )
 
     def _note(self, text: str) -> None:
         logger.info(text)

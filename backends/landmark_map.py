@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from remov3r.backends.bundle_terms import adjoint
 from remov3r.camera import Camera
+from remov3r.geometry import inverse
 from remov3r.types import Covariance, Pose
 
 Ids = Int[np.ndarray, " n"]
@@ -30,9 +32,14 @@ class Column:
         self._data[self._length : end] = rows
         self._length = end
 
+    def keep(self, rows: np.ndarray) -> None:
+        """Keep some rows (numbers or a mask) and give the memory of the others back."""
+        self._data = self.array[rows]
+        self._length = len(self._data)
+
     @property
     def array(self) -> np.ndarray:
-        """The rows so far; a view that is valid until the next append."""
+        """The rows so far; a view that is valid until the next change of their number."""
         return self._data[: self._length]
 
 
@@ -52,6 +59,13 @@ class KeyframeLink:
         T, units = self.T_before_this.copy(), np.repeat([1.0, factor], 3)
         T[:3, 3] *= factor
         return KeyframeLink(T, self.covariance * np.outer(units, units))
+
+    def after(self, before: KeyframeLink) -> KeyframeLink:
+        """Return the link from two keyframes before to this one, for when the one between goes."""
+        A = adjoint(inverse(self.T_before_this))
+        return KeyframeLink(
+            before.T_before_this @ self.T_before_this, A @ before.covariance @ A.T + self.covariance
+        )
 
 
 @dataclass
@@ -78,6 +92,21 @@ class MapKeyframe:
     link: KeyframeLink | None = None
     log_scale: float = 0.0
     scale_reading: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Renumbering:
+    """What became of keyframes and landmarks when some were removed.
+
+    Attributes:
+        places: by old place, the new one: a removed keyframe's is that of the one that stands in for it.
+        T_new_old: by old place, how the keyframe lies to that one; the identity for those that stay.
+        landmarks: by old number, the new one; -1 = removed.
+    """
+
+    places: Ids
+    T_new_old: Float[np.ndarray, "k 4 4"]
+    landmarks: Int[np.ndarray, " l"]
 
 
 @dataclass
@@ -227,6 +256,68 @@ class LandmarkMap:
         repeated = np.ones(len(key), bool)
         repeated[first] = False
         self.obs_good[rows[repeated]] = False
+
+    def remove(self, places: list[int]) -> Renumbering:
+        """Remove keyframes, observations found to be wrong, and landmarks that nothing sees any more.
+
+        A removed keyframe hands its link on to the next one, and frames that lie relative to it to the keyframe
+        that shares most landmarks with it.
+        """
+        stays = np.ones(len(self.keyframes), bool)
+        stays[places] = False
+        stand_in = np.arange(len(stays))
+        for place in places:
+            shared = self.rows_of_landmarks(self.obs_landmark[self.rows_of_keyframes([place])])
+            counts = np.bincount(self.obs_keyframe[shared], minlength=len(stays)) * stays
+            neighbours = np.flatnonzero(stays)
+            nearest = neighbours[np.abs(neighbours - place).argmin()]
+            stand_in[place] = counts.argmax() if counts.any() else nearest
+        T = self.poses
+        T_new_old = inverse(T[stand_in]) @ T
+        new_place = np.cumsum(stays) - 1
+        rows = self.obs_good & stays[self.obs_keyframe]
+        seen = np.zeros(len(self.points), bool)
+        seen[self.obs_landmark[rows]] = True
+        new_landmark = np.where(seen, np.cumsum(seen) - 1, -1)
+        canonical = self.canonical(np.arange(len(self.points)))
+        self._hand_on(stays, rows)
+        self._drop_rows(rows, stays)
+        for column in (self._points, self._anchor, self._sigma_log, self._merged_into):
+            column.keep(seen)
+        self.obs_keyframe[:] = new_place[self.obs_keyframe]
+        self.obs_landmark[:] = new_landmark[self.obs_landmark]
+        self.anchor[:] = new_place[self.anchor]
+        self._merged_into.array[:] = np.arange(len(self.points))
+        return Renumbering(new_place[stand_in], T_new_old, new_landmark[canonical])
+
+    def _hand_on(self, stays: np.ndarray, rows: np.ndarray) -> None:
+        """Give landmarks the first keyframe that stays as anchor, and links of keyframes that go to the next."""
+        order = np.flatnonzero(rows)[::-1]
+        first = np.zeros(len(self.points), int)
+        first[self.obs_landmark[order]] = self.obs_keyframe[order]  # the earliest is written last
+        self.anchor[:] = np.where(stays[self.anchor], self.anchor, first)
+        for place in np.flatnonzero(~stays).tolist():
+            if place + 1 < len(stays):
+                gone, following = self.keyframes[place].link, self.keyframes[place + 1]
+                link = following.link
+                following.link = None if gone is None or link is None else link.after(gone)
+
+    def _drop_rows(self, rows: np.ndarray, stays: np.ndarray) -> None:
+        """Drop observations, with their descriptors, and keyframes."""
+        kept: list[MapKeyframe] = []
+        start = 0
+        for keyframe, stay in zip(self.keyframes, stays.tolist()):
+            if stay:
+                keyframe.descriptors = keyframe.descriptors[rows[keyframe.observations]]
+                keyframe.observations = slice(start, start + len(keyframe.descriptors))
+                start = keyframe.observations.stop
+                kept.append(keyframe)
+        self.keyframes = kept
+        for column in (
+            self._obs_keyframe, self._obs_landmark, self._obs_pixel, self._obs_depth_m, self._obs_depth_sigma_m,
+            self._obs_good,
+        ):  # fmt: skip
+            column.keep(rows)
 
     def rescale(self, factor: float) -> None:
         """Multiply all lengths of the map, about the world's origin."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from remov3r.backends.bundle_terms import adjoint, link_error
-from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.landmark_map import LandmarkMap, Renumbering
 from remov3r.backends.pose_solver import PoseSolverConfig, refine_pose, reprojection_error
 from remov3r.geometry import inverse, se3_exp, se3_log
 from remov3r.types import Covariance, Pose, TrackingState
@@ -19,7 +19,7 @@ LONGEST_JUMP = 5  # frames; more in a row are the true course
 JUMP_RAD, JUMP_OF_DEPTH = 0.02, 0.02  # by how much more than before a frame may leave the one before it
 
 
-@dataclass
+@dataclass(slots=True)
 class FrameRecord:
     """One frame: its pose in a keyframe's frame, and the landmarks it was measured from.
 
@@ -28,6 +28,7 @@ class FrameRecord:
         covariance: of the pose as measured last against its landmarks; None where it was not.
         unit: how long the store's unit of length was when the pose was put in.
         pixels: float32, to keep long sequences small.
+        is_keyframe: whether it ever was one: such a frame keeps its landmarks.
     """
 
     place: int
@@ -37,6 +38,7 @@ class FrameRecord:
     pixels: Float[np.ndarray, "n 2"]
     unit: float = 1.0
     covariance: Covariance | None = None
+    is_keyframe: bool = False
 
 
 class TrajectoryStore:
@@ -46,6 +48,7 @@ class TrajectoryStore:
         self._map = landmark_map
         self.records: dict[int, FrameRecord] = {}
         self._unit = 1.0
+        self._first_unsettled = 0
 
     def put(
         self,
@@ -54,13 +57,15 @@ class TrajectoryStore:
         state: TrackingState,
         landmarks: Int[np.ndarray, " n"],
         pixels: Float[np.ndarray, "n 2"],
+        is_keyframe: bool = False,
     ) -> None:
         """Store a frame relative to the latest keyframe."""
         place = len(self._map.keyframes) - 1
         T_key_cam = inverse(self._map.keyframes[place].T_world_cam) @ T_world_cam
         self.records[frame_index] = FrameRecord(
-            place, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32), self._unit
-        )
+            place, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32), self._unit,
+            is_keyframe=is_keyframe,
+        )  # fmt: skip
 
     def pose(self, frame_index: int) -> Pose:
         """Return T_world_cam of a frame as it is now."""
@@ -77,8 +82,44 @@ class TrajectoryStore:
         """Multiply all translations; goes with `LandmarkMap.rescale`."""
         self._unit *= factor
 
+    def renumber(self, numbers: Renumbering) -> None:
+        """Follow what was removed from the map: frames keep their poses and the landmarks that are left."""
+        holding = [r for r in self.records.values() if len(r.landmarks)]
+        ends = np.cumsum([len(r.landmarks) for r in holding])[:-1]
+        old = np.concatenate([r.landmarks for r in holding]) if holding else np.empty(0, int)
+        new = numbers.landmarks[old].astype(np.int32)
+        for record, landmarks in zip(holding, np.split(new, ends)):
+            left = landmarks >= 0
+            record.landmarks, record.pixels = landmarks[left], record.pixels[left]
+        moved = np.flatnonzero(np.abs(numbers.T_new_old - np.eye(4)).max((1, 2)) > 0)
+        carried = dict(zip(moved.tolist(), numbers.T_new_old[moved]))
+        for record in self.records.values():
+            if record.place in carried:
+                record.T_key_cam[:3, 3] *= self._unit / record.unit
+                record.T_key_cam, record.unit = carried[record.place] @ record.T_key_cam, self._unit
+            record.place = int(numbers.places[record.place])
+
+    def settle(self, held: int, config: PoseSolverConfig) -> list[int]:
+        """Measure all but the latest frames again, once and for all, and forget what they were measured from.
+
+        Args:
+            held: so many frames keep what they were measured from.
+        Returns:
+            the frames that would have jumped.
+        """
+        old = [i for i in self.records if i >= self._first_unsettled][:-held]
+        if not old:
+            return []
+        jumped = self._refine(old, config)
+        for index in old:
+            record = self.records[index]
+            if not record.is_keyframe:
+                record.landmarks, record.pixels = np.empty(0, np.int32), np.empty((0, 2), np.float32)
+        self._first_unsettled = old[-1] + 1
+        return jumped
+
     def refine(self, config: PoseSolverConfig) -> list[int]:
-        """Measure every tracked frame again against the landmarks as they are now.
+        """Measure every tracked frame that still holds landmarks again, against these as they are now.
 
         Frames that would jump against their neighbours, and those that fit few of their landmarks, stay where
         they are relative to their keyframe.
@@ -86,17 +127,21 @@ class TrajectoryStore:
         Returns:
             the frames that would have jumped.
         """
+        return self._refine(sorted(self.records), config)
+
+    def _refine(self, indices: list[int], config: PoseSolverConfig) -> list[int]:
         keyframes = {k.frame_index for k in self._map.keyframes}
         observed = (
             np.bincount(self._map.obs_landmark[self._map.obs_good], minlength=len(self._map.points)) > 0
         )
         measured: dict[int, Pose] = {}
-        for index, record in self.records.items():
+        for index in indices:
+            record = self.records[index]
             if index not in keyframes and len(record.landmarks) >= LEAST_POINTS:
                 found = self._measured(index, record, observed, config)
                 if found is not None:
                     measured[index], record.covariance = found
-        jumped = self._jumps(measured)
+        jumped = self._jumps(measured, indices)
         for index, T in measured.items():
             if index not in jumped:
                 self._move(self.records[index], T)
@@ -138,9 +183,8 @@ class TrajectoryStore:
             return None
         return refine_pose(T, points[fits], spread[fits], pixels[fits], camera, config)
 
-    def _jumps(self, measured: dict[int, Pose]) -> list[int]:
+    def _jumps(self, measured: dict[int, Pose], order: list[int]) -> list[int]:
         """Runs of frames whose new poses leave both their neighbours, where their former ones do not."""
-        order = sorted(self.records)
         former = np.stack([self.pose(i) for i in order])
         new = np.stack([measured.get(i, T) for i, T in zip(order, former)])
         change = link_error(new, former)
