@@ -164,6 +164,14 @@ class Describer:
         self._sift = cv2.SIFT.create()
         self._size_px = config.descriptor_size_px
 
+    def __getstate__(self) -> float:
+        """Return what a pickle keeps: OpenCV's object cannot be saved, and holds no state."""
+        return self._size_px
+
+    def __setstate__(self, size_px: float) -> None:
+        """Take what `__getstate__` returned."""
+        self._sift, self._size_px = cv2.SIFT.create(), size_px
+
     def describe(self, gray: Gray, pixels: Pixels) -> Descriptors:
         """Return one descriptor for each pixel, in order."""
         if len(pixels) == 0:

@@ -10,6 +10,7 @@ References: Kaess et al. 2012 (iSAM2); Yang et al. 2020 (GNC); Strasdat et al. 2
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,6 +20,7 @@ from remov3r.backends.pose_graph_types import (
     GraphConfig,
     GraphResult,
     GraphState,
+    GraphUpdate,
     Prior,
     checked_edge,
     positive_covariance,
@@ -72,6 +74,26 @@ class PoseGraph:
         self._sorted = 0  # so many of the loops have been sorted into right and wrong
         self._isam: gtsam.ISAM2 | None = None
         self._known = (0, 0, 0, 0)  # how many keyframes, edges, loops and priors iSAM2 has been given
+        self._given: list[GraphUpdate] = []  # all of these, in the portions in which it got them
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle keeps: GTSAM's own objects are made anew from numbers."""
+        states = [self._nodes.read(self._values, index) for index in self._indices]
+        own = {name: value for name, value in vars(self).items() if name not in ("_values", "_isam")}
+        return own | {"states": states, "online": self._isam is not None}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        """Take what `__getstate__` returned; what iSAM2 has been through it goes through again, to the bit."""
+        states, online = saved.pop("states"), saved.pop("online")
+        self.__dict__.update(saved)
+        self._values, self._isam = gtsam.Values(), None
+        for index, state in zip(self._indices, states):
+            self._nodes.insert(self._values, index, state)
+        if online:
+            self._isam = self._new_isam()
+            for update in self._given:
+                self._give(self._isam, update)
+            self._values = self._isam.calculateEstimate()
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -125,24 +147,12 @@ class PoseGraph:
 
     def optimise(self) -> GraphResult:
         """Take in what was added since the last call (iSAM2); what makes it fail is left out until `close`."""
-        keyframes, edges, loops, priors = self._known if self._isam is not None else (0, 0, 0, 0)
+        if self._isam is None:
+            self._known, self._given = (0, 0, 0, 0), []
         isam = self._isam if self._isam is not None else self._new_isam()
-        factors, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
-        for index in self._indices[keyframes:]:
-            self._nodes.insert(values, index, self._nodes.read(self._values, index))
-        if keyframes == 0:
-            self._add_anchor(factors)
-        self._add_edges(factors, self.edges[edges:], self._sigma_factor)
-        right = np.flatnonzero(~self.wrong)
-        sure = [self.loops[i] for i in right[(right >= loops) & (right < self._sorted)]]
-        doubtful = [self.loops[i] for i in right[right >= max(loops, self._sorted)]]
-        self._add_edges(factors, sure)
-        self._add_edges(factors, doubtful, robust=True)
-        self._add_priors(factors, self._priors[priors:])
+        update, loops = self._news(), self._known[2]
         try:
-            isam.update(factors, values)
-            for _ in range(3 if sure or doubtful else 0):
-                isam.update()
+            self._give(isam, update)
             result = isam.calculateEstimate()
             accepted = self._is_better(isam.getFactorsUnsafe(), result, _ONLINE_SLACK)
         except RuntimeError:  # an indeterminate system
@@ -150,6 +160,7 @@ class PoseGraph:
         if accepted:
             self._isam, self._values = isam, result
             self._known = (len(self), len(self.edges), len(self.loops), len(self._priors))
+            self._given.append(update)
         else:
             self._isam = None
             self.wrong[loops:] = True
@@ -203,6 +214,35 @@ class PoseGraph:
         except RuntimeError:  # an indeterminate system
             return {}
 
+    def _news(self) -> GraphUpdate:
+        """What iSAM2 has not been given yet."""
+        keyframes, edges, loops, priors = self._known
+        kept = np.flatnonzero(~self.wrong)
+        states = {index: self._nodes.read(self._values, index) for index in self._indices[keyframes:]}
+        return GraphUpdate(
+            keyframes == 0,
+            states,
+            tuple(self.edges[edges:]),
+            tuple(self.loops[i] for i in kept[(kept >= loops) & (kept < self._sorted)]),
+            tuple(self.loops[i] for i in kept[kept >= max(loops, self._sorted)]),
+            tuple(self._priors[priors:]),
+            self._sigma_factor,
+        )
+
+    def _give(self, isam: gtsam.ISAM2, update: GraphUpdate) -> None:
+        factors, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
+        for index, state in update.states.items():
+            self._nodes.insert(values, index, state)
+        if update.anchored:
+            self._add_anchor(factors, values)
+        self._add_edges(factors, update.edges, update.sigma_factor)
+        self._add_edges(factors, update.right)
+        self._add_edges(factors, update.doubtful, robust=True)
+        self._add_priors(factors, update.priors)
+        isam.update(factors, values)
+        for _ in range(3 if update.right or update.doubtful else 0):
+            isam.update()
+
     def _sort_loops(self) -> tuple[gtsam.Values, Bool[np.ndarray, " l"], float]:
         """Return the state that most loops agree on, which ones do not, and what was granted to the edges."""
         first: tuple[gtsam.Values, Bool[np.ndarray, " l"], float] | None = None
@@ -229,17 +269,17 @@ class PoseGraph:
     ) -> gtsam.NonlinearFactorGraph:
         """Anchor, edges, loops, priors, in this order."""
         graph = gtsam.NonlinearFactorGraph()
-        self._add_anchor(graph)
+        self._add_anchor(graph, self._values)
         self._add_edges(graph, self.edges, sigma_factor)
         self._add_edges(graph, [e for e, k in zip(self.loops, kept) if k])
         self._add_priors(graph, self._priors, robust)
         return graph
 
-    def _add_anchor(self, graph: gtsam.NonlinearFactorGraph) -> None:
+    def _add_anchor(self, graph: gtsam.NonlinearFactorGraph, values: gtsam.Values) -> None:
         if self._indices:
             first = self._indices[0]
             noise = gtsam.noiseModel.Isotropic.Sigma(self._nodes.dim, _ANCHOR_SIGMA)
-            graph.add(self._nodes.prior(first, self._nodes.read(self._values, first), noise))
+            graph.add(self._nodes.prior(first, self._nodes.read(values, first), noise))
 
     def _add_edges(
         self,

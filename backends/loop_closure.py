@@ -164,6 +164,15 @@ class LoopCloser:
         closer._front_ends = PlaceIndex.restore(front_ends, closer._config.exact_up_to)
         return closer
 
+    def __getstate__(self) -> tuple[Camera, LoopConfig, dict[str, np.ndarray]]:
+        """Return what a pickle keeps."""
+        return self._camera, self._config, self.state()
+
+    def __setstate__(self, saved: tuple[Camera, LoopConfig, dict[str, np.ndarray]]) -> None:
+        """Take what `__getstate__` returned."""
+        camera, config, state = saved
+        self.__dict__.update(vars(LoopCloser.restore(camera, state, config)))
+
     def _features(self, gray: Gray) -> tuple[Pixels, Descriptors]:
         c = self._camera
         if gray.shape != (c.height, c.width):

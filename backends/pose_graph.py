@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +13,9 @@ from jaxtyping import Float
 from remov3r.backends.features import Gray, to_gray
 from remov3r.backends.g2o import write_g2o
 from remov3r.backends.gtsam_graph import PoseGraph
+from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.loop_closure import LoopCloser
+from remov3r.backends.place_map import map_of_views
 from remov3r.backends.pose_graph_config import LoopFinder, PoseGraphConfig
 from remov3r.backends.pose_graph_depth import CoarseDepth, coarse_depth, grid_of, log_scale_between
 from remov3r.backends.pose_graph_frames import FramePlace, FrameTable, place_in_world
@@ -167,6 +170,19 @@ class PoseGraphBackend:
             return np.empty((0, 2)), np.empty(0)
         pixels, depth_m = grid_of(coarse, self._camera)
         return pixels, depth_m * self._graph.state(frame_index).scale
+
+    def landmark_map(self) -> LandmarkMap | None:
+        """Return what loop closure keeps of the keyframes, where these are now; None without loop closure."""
+        if not isinstance(self._loops, LoopCloser) or self._camera is None:
+            return None
+        states = self._graph.states()
+        scales = {index: state.scale for index, state in states.items()}
+        poses = {index: state.T_world_key for index, state in states.items()}
+        return map_of_views(self._camera, self._loops.state(), poses, scales)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle keeps: all but the maker of the loop closure."""
+        return {name: value for name, value in vars(self).items() if name != "_make_loop_finder"}
 
     def write_g2o(self, path: Path) -> None:
         """Write the graph as optimised last, loops that were found wrong left out; see `remov3r.backends.g2o`."""

@@ -78,6 +78,25 @@ class GraphState:
 
 
 @dataclass(frozen=True)
+class GraphUpdate:
+    """What an incremental optimiser was given at once.
+
+    Attributes:
+        anchored: the first of the keyframes is held where it is.
+        right, doubtful: loops that have been sorted, and those that have not.
+        sigma_factor: by which the edges' standard deviations were multiplied.
+    """
+
+    anchored: bool
+    states: dict[int, GraphState]
+    edges: tuple[Edge, ...]
+    right: tuple[Edge, ...]
+    doubtful: tuple[Edge, ...]
+    priors: tuple[Prior, ...]
+    sigma_factor: float
+
+
+@dataclass(frozen=True)
 class GraphResult:
     """What an optimisation did.
 

@@ -51,8 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="reconstruct a video, an image folder or a data set"))
     _add_eval(commands.add_parser("eval", help="score the output of a run against ground truth"))
+    _add_relocalise(
+        commands.add_parser("relocalise", help="pose a second video in the map of an earlier run")
+    )
     _add_compare(commands.add_parser("compare", help="compare trajectories of any systems with a reference"))
-    _add_benchmark(commands.add_parser("benchmark", help="measure front ends and backends by a named protocol"))
+    _add_benchmark(
+        commands.add_parser("benchmark", help="measure front ends and backends by a named protocol")
+    )
     demo = commands.add_parser("demo", help="render a synthetic room video, reconstruct it, write a report")
     demo.add_argument("--out", default="out/demo", metavar="DIR", help="output folder (%(default)s)")
     demo.add_argument("--seconds", type=float, default=10.0, help="length of the video (%(default)s)")
@@ -75,35 +80,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
-    run.add_argument("input", metavar="INPUT", help="video file, image folder or data set folder")
-    run.add_argument(
-        "--dataset",
-        default="auto",
-        choices=("auto", "video", "folder", *_DEPTH_SETS),
-        help="what INPUT is (%(default)s: tell by what lies there)",
-    )
-    run.add_argument(
-        "--camera",
-        metavar="FX,FY,CX,CY|FILE",
-        help="intrinsics in pixels, or a TOML calibration with distortion",
-    )
-    run.add_argument(
-        "--fps", type=float, default=30.0, help="where the input has no timestamps (%(default)s)"
-    )
-    run.add_argument("--start", type=int, default=0, metavar="N", help="first frame (%(default)s)")
-    run.add_argument("--stride", type=int, default=1, metavar="N", help="take every N-th frame (%(default)s)")
-    run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    _add_input(run)
     run.add_argument("--backend", metavar="none|bundle", help="none: the network's own trajectory")
     run.add_argument(
         "--front-end",
         metavar="network|sensor|recorded:DIR",
         help="sensor: the data set's depth; recorded: what another front end wrote (docs/recorded.md)",
     )
-    run.add_argument("--record", metavar="DIR", help="write what the front end says, to be used as recorded:DIR")
+    run.add_argument(
+        "--record", metavar="DIR", help="write what the front end says, to be used as recorded:DIR"
+    )
+    run.add_argument(
+        "--resume", action="store_true", help="go on with the run that was killed (same options)"
+    )
     run.add_argument("--no-mesh", action="store_true", help="trajectory and keyframes only")
     run.add_argument("--out", metavar="DIR", help="output folder (out/NAME)")
     _add_config(run)
     run.set_defaults(module="run")
+
+
+def _add_relocalise(relocalise: argparse.ArgumentParser) -> None:
+    relocalise.add_argument("session", metavar="SESSION", help="output folder of an earlier run")
+    _add_input(relocalise)
+    relocalise.add_argument("--out", required=True, metavar="DIR", help="output folder")
+    relocalise.set_defaults(module="relocalise")
 
 
 def _add_eval(evaluate: argparse.ArgumentParser) -> None:
@@ -192,9 +192,34 @@ def _add_data(data: argparse.ArgumentParser) -> None:
 
 def _add_recorded(recorded: argparse.ArgumentParser) -> None:
     actions = recorded.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="look for what is wrong with it; exit status 1 if there are errors")
+    check = actions.add_parser(
+        "check", help="look for what is wrong with it; exit status 1 if there are errors"
+    )
     check.add_argument("recording", metavar="DIR|LAYOUT:DIR", help="as after recorded: in run --front-end")
     recorded.set_defaults(module="recorded")
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="INPUT", help="video file, image folder or data set folder")
+    parser.add_argument(
+        "--dataset",
+        default="auto",
+        choices=("auto", "video", "folder", *_DEPTH_SETS),
+        help="what INPUT is (%(default)s: tell by what lies there)",
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="FX,FY,CX,CY|FILE",
+        help="intrinsics in pixels, or a TOML calibration with distortion",
+    )
+    parser.add_argument(
+        "--fps", type=float, default=30.0, help="where the input has no timestamps (%(default)s)"
+    )
+    parser.add_argument("--start", type=int, default=0, metavar="N", help="first frame (%(default)s)")
+    parser.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="take every N-th frame (%(default)s)"
+    )
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from remov3r.config import Config, build, read_toml, with_overrides
 from remov3r.frontends.network import NetworkFrontEndConfig
 from remov3r.frontends.recorded import RecordedConfig
 from remov3r.frontends.sensor import SensorConfig
+from remov3r.pipelines.session_files import SessionConfig
 
 RECORDED = "recorded:"  # before the folder of a recording
 
@@ -47,6 +48,7 @@ class PipelineConfig(Config):
     alignment: AlignmentConfig = AlignmentConfig()
     consistency: ConsistencyConfig = ConsistencyConfig()
     fusion: FusionConfig = FusionConfig()
+    session: SessionConfig = SessionConfig()
 
     @field_validator("front_end")
     @classmethod

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from remov3r.backends.consistency import consistent
 from remov3r.backends.depth_alignment import align_depth
 from remov3r.backends.fusion import TsdfVolume
+from remov3r.backends.place_map import MapKeeper
+from remov3r.config import build
 from remov3r.errors import DataError, Remov3rError, TrackingError
 from remov3r.pipelines.build import build_backend, build_front_end, use_threads
 from remov3r.pipelines.config import PipelineConfig
 from remov3r.pipelines.recording import Recording
+from remov3r.pipelines.session import SessionKeeper, comparable
+from remov3r.pipelines.session_files import Manifest, SessionFolder
 from remov3r.pipelines.timing import StageTimer
 from remov3r.protocols import Backend, FrameSource, FrontEnd
 from remov3r.types import DensePrediction, Frame, Keyframe, Mesh, PointCloud, Reconstruction, TrackedPose
@@ -66,6 +72,48 @@ class Slam:
     def __len__(self) -> int:
         """Return the number of frames tracked so far."""
         return len(self._recording)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Slam:
+        """Build what `save` saved before the end, with its configuration; it goes on as if never stopped.
+
+        Raises:
+            DataError: no session there, a finished one, of another version, or damaged.
+            ConfigError, MissingDependencyError: as `from_config`.
+        """
+        path = Path(folder)
+        manifest = SessionFolder(path).manifest()
+        if manifest is None or manifest.finished:
+            what = "no session there" if manifest is None else "that run is finished"
+            raise DataError(f"{path}: {what}; there is nothing to go on from")
+        slam = cls.from_config(build(PipelineConfig, manifest.config, f"{path}: configuration"))
+        slam.restore(SessionFolder(path).read(manifest))
+        return slam
+
+    def save(self, folder: str | Path) -> None:
+        """Save everything that `load` needs to go on, or the finished map for relocalisation after `finish`.
+
+        Frames that were only announced by `prepare` are not part of it.
+
+        Raises:
+            DataError: the disk refuses, or a plug-in holds what cannot be saved.
+        """
+        config = comparable(self._config)
+        manifest = Manifest(source=None, config=config, frames_done=len(self), finished=not self._open)
+        SessionFolder(Path(folder)).commit(manifest, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the frames to come depend on; after `finish` the map alone."""
+        if not self._open:
+            return {"map": self._backend.landmark_map() if isinstance(self._backend, MapKeeper) else None}
+        stages = {"front_end": self._front_end, "backend": self._backend, "recording": self._recording}
+        return {name: stage.__getstate__() for name, stage in stages.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned of a run with the same configuration."""
+        stages = {"front_end": self._front_end, "backend": self._backend, "recording": self._recording}
+        for name, stage in stages.items():
+            getattr(stage, "__setstate__", stage.__dict__.update)(state[name])
 
     def prepare(self, frame: Frame) -> None:
         """Let the front end start on a frame that is tracked soon, while this one is; optional."""
@@ -193,12 +241,14 @@ def reconstruct(
     config: PipelineConfig,
     on_frame: OnFrame | None = None,
     on_stage: OnStage | None = None,
+    session: SessionKeeper | None = None,
 ) -> Reconstruction:
     """Run the whole pipeline over a source.
 
     Args:
         on_frame: called with each tracked pose, for a progress bar.
         on_stage: called with the name of each closing stage as it starts.
+        session: takes snapshots, and starts the run from the one it found.
     Raises:
         StoppedEarlyError: Ctrl-C, or a frame that cannot be read, after at least one frame was tracked; it
             carries the finished reconstruction of the frames before.
@@ -207,9 +257,13 @@ def reconstruct(
     """
     timer = StageTimer()
     with Slam.from_config(config, timer) as slam:
+        frames = source if session is None else session.begin(slam)
         try:
-            for frame in read_ahead(timer.each("reading", source), slam.prepare, FRAMES_AHEAD):
+            for frame in read_ahead(timer.each("reading", frames), slam.prepare, FRAMES_AHEAD):
                 tracked = slam.track(frame)
+                if session is not None and session.due:
+                    with timer.stage("session"):
+                        session.snapshot()
                 if on_frame:
                     on_frame(tracked)
         except (KeyboardInterrupt, DataError) as stop:
@@ -217,5 +271,9 @@ def reconstruct(
                 raise
             reason = "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
             note = f"stopped after {len(slam)} of {len(source)} frames: {reason}"
-            raise StoppedEarlyError(slam.finish(on_stage, (note,)), stop) from stop
-        return slam.finish(on_stage)
+            raise StoppedEarlyError(slam.finish(on_stage, (note, *_notes(session))), stop) from stop
+        return slam.finish(on_stage, _notes(session))
+
+
+def _notes(session: SessionKeeper | None) -> tuple[str, ...]:
+    return () if session is None else session.notes

@@ -20,6 +20,8 @@ from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.provenance import code_version
 from remov3r.pipelines.reconstruct import StoppedEarlyError, reconstruct
 from remov3r.pipelines.report import ReportInput, report_html
+from remov3r.pipelines.session import keeper_for
+from remov3r.pipelines.session_files import FOLDER as SESSION
 from remov3r.pipelines.summary import summary_lines
 from remov3r.pipelines.terminal import ProgressBar, orderly_stop, say
 from remov3r.pipelines.toml_writer import dump_toml
@@ -48,7 +50,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     truth = GroundTruth(source.reference(), source if sensor else None)
     if not sensor and truth.reference is not None:
         truth = GroundTruth(truth.reference, depth_of(Path(arguments.input), arguments.dataset))
-    return reconstruct_and_save(source, config, folder, truth)
+    return reconstruct_and_save(source, config, folder, truth, arguments.resume)
 
 
 def eval_command(arguments: argparse.Namespace) -> int:
@@ -74,14 +76,21 @@ def config_command(arguments: argparse.Namespace) -> int:
 
 
 def reconstruct_and_save(
-    source: StreamedSource, config: PipelineConfig, folder: OutputFolder, truth: GroundTruth
+    source: StreamedSource,
+    config: PipelineConfig,
+    folder: OutputFolder,
+    truth: GroundTruth,
+    resume: bool = False,
 ) -> int:
     """Run the pipeline with a progress bar, save the result even when it was stopped early, and sum it up.
 
+    Args:
+        resume: go on from the snapshot in the output folder.
     Returns:
         exit status.
     """
     status, reason = 0, ""
+    session = keeper_for(folder.path / SESSION, source, config, resume)
     with ProgressBar(len(source)) as bar, orderly_stop() as stop:
 
         def on_frame(tracked: TrackedPose) -> None:
@@ -89,13 +98,15 @@ def reconstruct_and_save(
             stop.check()
 
         try:
-            result = reconstruct(source, config, on_frame, bar.on_stage)
+            result = reconstruct(source, config, on_frame, bar.on_stage, session)
         except StoppedEarlyError as stopped:
             result = stopped.reconstruction
             status = INTERRUPTED if isinstance(stopped.cause, KeyboardInterrupt) else FAILED
             reason = str(stopped)
         bar.on_stage("saving")
         save_reconstruction(folder, result, config, source.name)
+        if session is not None and status == 0:
+            session.close()  # only now: until the results are saved the run can still be resumed
         bar.on_stage("scoring")
         metrics = _score(result, truth)
         bar.on_stage("report")

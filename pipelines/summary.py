@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from remov3r.eval.metrics import Metrics
 from remov3r.pipelines.keyframe_files import FOLDER
 from remov3r.pipelines.output_folder import OutputFolder
+from remov3r.pipelines.session_files import FOLDER as SESSION
 from remov3r.types import Reconstruction, TrackingState
 
 
@@ -31,6 +32,9 @@ def summary_lines(result: Reconstruction, metrics: Metrics | None, folder: Outpu
     if inside:
         total = sum(path.stat().st_size for path in inside)
         yield f"  {FOLDER + '/':<24}{_size(total):>10}  ({len(inside)} files)"
+    session = [path.stat().st_size for path in (folder.path / SESSION).rglob("*") if path.is_file()]
+    if session:
+        yield f"  {SESSION + '/':<24}{_size(sum(session)):>10}  (for relocalisation, or --resume)"
     report = folder.path / "report.html"
     if report in folder.written:
         yield f"open {report.resolve()}"

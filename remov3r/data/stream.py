@@ -62,6 +62,10 @@ class StreamedSource:
             raise DataError(f"{self.name}: holds {count} frames, there is no frame {indices[-1]}")
         return _read_ahead(map(self._checked, self._sequence.frames(indices)), self._ahead)
 
+    def after(self, count: int) -> Iterator[Frame]:
+        """Deliver the frames after the first so many, without decoding those."""
+        return self.frames(self._indices[count:])
+
     def poses(self) -> dict[int, Pose | None]:
         """Return the pose of each of the frames, by index, None where unknown; decodes no image."""
         poses = self._sequence.poses()

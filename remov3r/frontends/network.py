@@ -6,7 +6,7 @@ import logging
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -81,6 +81,20 @@ class NetworkFrontEnd:
         self._failed = False  # whether the network gave nothing usable for it
         self._keyframe_index: int | None = None  # of the stream's open window
         self._T_key_cam: Pose = np.eye(4)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a snapshot keeps: what the stream remembers, not weights and frames."""
+        return {
+            "_stream": self._stream.__getstate__(),
+            "_keyframe_index": self._keyframe_index,
+            "_T_key_cam": self._T_key_cam,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from what `__getstate__` returned, with the same weights."""
+        self._stream.__setstate__(state["_stream"])
+        self._keyframe_index, self._T_key_cam = state["_keyframe_index"], state["_T_key_cam"]
+        self._frame, self._prepared = None, {}
 
     def process(self, frame: Frame) -> FrameEstimate:
         """Estimate one frame; where the network fails, repeat the last transform and log a warning."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field
@@ -31,6 +33,10 @@ class SensorFrontEnd:
         self._config = config or SensorConfig()
         self._frame: Frame | None = None
         self._keyframe_index: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a snapshot keeps: not the last frame, whose time is over between two frames."""
+        return vars(self) | {"_frame": None}
 
     def process(self, frame: Frame) -> FrameEstimate:
         """Pass a frame on; the first is a keyframe.

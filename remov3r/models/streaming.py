@@ -7,6 +7,7 @@ Shapes: H W input size, D channels of the pose embedding, 7 = x y z qx qy qz qw.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -61,6 +62,16 @@ class StreamingNetwork:
         self._global: GlobalCache | None = None
         self._keyframe = 0
         self._T_world_key = identity_pose(torch.empty(0))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a snapshot keeps: the caches; weights and the last frame are no part of it."""
+        names = ("_next_frame", "_local", "_global", "_keyframe", "_T_world_key")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._features = self._last = None
 
     @property
     def cached_tokens(self) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from tests.models.tiny import tiny_network
 
 ALWAYS = {
     *("trajectory.tum", "trajectory_online.tum", "keyframes.tum", "frames.csv", "config.toml"),
-    *("timings.json", "summary.json", "report.html", "cloud.ply", "mesh.ply", "keyframes"),
+    *("timings.json", "summary.json", "report.html", "cloud.ply", "mesh.ply", "keyframes", "session"),
 }
 SENSOR = PipelineConfig(front_end="sensor", mesh=False)
 

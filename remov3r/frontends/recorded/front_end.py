@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -77,6 +78,11 @@ class RecordedFrontEnd:
         self._processed = 0
         self._unmatched: list[int] = []
         self._blind: list[int] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a snapshot keeps: not the recording itself, and not the last frame."""
+        kept = {name: value for name, value in vars(self).items() if name != "_recording"}
+        return kept | {"_frame": None, "_record": None}
 
     @property
     def scale(self) -> str:
