@@ -14,7 +14,7 @@ from remov3r.data.check_geometry import Sample, check_depth_range, check_geometr
 from remov3r.data.check_order import check_order
 from remov3r.data.faults import DamagedFile, MissingFile, PoseFault
 from remov3r.data.findings import Finding, some
-from remov3r.data.sources import open_source
+from remov3r.data.sources import DEPTH_SETS, open_source
 from remov3r.data.stream import StreamedSource
 from remov3r.errors import DataError
 from remov3r.types import Frame
@@ -42,10 +42,10 @@ def check_sequence(
     camera: str | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Finding]:
-    """Read every frame of a sequence with depth and say what is wrong with it.
+    """Read every frame of a sequence, with its depth where its layout has any, and say what is wrong with it.
 
     Args:
-        dataset: its layout, one of `remov3r.data.sources.DEPTH_SETS`.
+        dataset: its layout, one of `remov3r.data.sources.DEPTH_SETS` or `POSE_SETS`.
         camera: intrinsics or calibration file, where the data set's own will not do.
         on_frame: called with the number of frames read and their total.
     Returns:
@@ -53,7 +53,7 @@ def check_sequence(
     """
     findings = check_files(path, dataset)
     try:
-        source = open_source(path, dataset, camera, sensor=True)
+        source = open_source(path, dataset, camera, sensor=dataset in DEPTH_SETS)
     except DataError as error:
         return findings or [_refusal(error)]
     seen = _read(source, on_frame)
@@ -80,10 +80,9 @@ def _read(source: StreamedSource, on_frame: Callable[[int, int], None]) -> _Seen
             seen.constant.append(str(index))
         seen.indices.append(index)
         seen.small.append(np.asarray(cv2.resize(grey, _SMALL, interpolation=cv2.INTER_AREA)).ravel() / 255)
-        valid = np.empty(0) if frame.depth_m is None else frame.depth_m[frame.depth_m > 0]
-        if len(valid):
+        if frame.depth_m is not None and (valid := frame.depth_m[frame.depth_m > 0]).size:
             seen.depths_m.append(float(np.median(valid)))
-        else:
+        elif frame.depth_m is not None:
             seen.empty.append(str(index))
         on_frame(done, len(indices))
     return seen

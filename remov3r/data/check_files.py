@@ -11,13 +11,29 @@ from remov3r.data.images import IMAGE_SUFFIXES
 # How the end of a complete file looks; some cameras add a few bytes after it.
 _ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
 _TAIL_BYTES = 64
+# TUM's and Bonn's images and depths are matched by their times; KITTI's first and last images have no depth, and
+# the depth of its selection has other names: what lacks is named when the frames are read.
+_NOT_ONE_TO_ONE = ("tum", "bonn", "kitti", "kitti-selection")
+_FOLDERS = {
+    "scannet": {"image": "color/*", "depth": "depth/*", "pose": "pose/*"},
+    "replica": {"image": "results/frame*", "depth": "results/depth*"},
+    "vkitti2": {"image": "frames/rgb/Camera_0/*", "depth": "frames/depth/Camera_0/*"},
+    "kitti": {"image": "image_02/data/*", "depth": "proj_depth/groundtruth/image_02/*"},
+    "kitti-selection": {"image": "image/*", "depth": "groundtruth_depth/*"},
+    "kitti-odometry": {"image": "image_[02]/*"},
+    "euroc": {"image": "**/cam0/data/*"},
+    "waymo": {"image": "images/*_0.*"},
+    "robotcar": {"image": "stereo/centre/*"},
+}
+_ICL_NUIM_OWN = {"image": "scene_*.png", "depth": "scene_*.depth", "pose": "scene_*.txt"}
+_OTHERS = {"image": "rgb/*", "depth": "depth/*"}
 
 
 def check_files(path: Path, dataset: str) -> list[Finding]:
     """Compare which frames have an image, a depth and a pose, and look at how each image file ends."""
     kinds = _files(path, dataset)
     findings = []
-    if dataset != "tum":  # TUM's images and depths have times of their own and are matched by them
+    if dataset not in _NOT_ONE_TO_ONE:
         findings += _missing(kinds)
     images = [
         file for files in kinds.values() for file in files.values() if file.suffix.lower() in IMAGE_SUFFIXES
@@ -42,11 +58,9 @@ def _files(path: Path, dataset: str) -> dict[str, dict[str, Path]]:
             kind: {f.name.split(".")[0]: f for f in path.glob(f"frame-*.{ending}")}
             for kind, ending in endings.items()
         }
-    folders = {
-        "scannet": {"image": "color/*", "depth": "depth/*", "pose": "pose/*"},
-        "replica": {"image": "results/frame*", "depth": "results/depth*"},
-        "vkitti2": {"image": "frames/rgb/Camera_0/*", "depth": "frames/depth/Camera_0/*"},
-    }.get(dataset, {"image": "rgb/*", "depth": "depth/*"})
+    folders = _FOLDERS.get(dataset, _OTHERS)
+    if dataset == "icl-nuim" and not (path / "rgb").is_dir():
+        folders = _ICL_NUIM_OWN
     prefixes = ("frame", "depth_", "depth", "rgb_")
     return {
         kind: {

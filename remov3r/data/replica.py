@@ -15,18 +15,17 @@ from pathlib import Path
 from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for
 from remov3r.data.faults import MissingFile
-from remov3r.data.images import image_files, read_depth_m, read_rgb
+from remov3r.data.images import image_files, read_rgb
+from remov3r.data.listed import ListedSequence
 from remov3r.data.pose_files import parse_poses, read_lines
-from remov3r.data.rendered import RenderedSequence
 from remov3r.data.sequence import SourceOptions
 from remov3r.errors import DataError
-from remov3r.types import Frame
 
 CAMERA = Camera(1200, 680, 600.0, 600.0, 599.5, 339.5)
 UNITS_PER_M = 6553.5
 
 
-class ReplicaSequence(RenderedSequence):
+class ReplicaSequence(ListedSequence):
     """One rendered scene.
 
     Raises:
@@ -37,7 +36,9 @@ class ReplicaSequence(RenderedSequence):
         self._files = color_files(path)
         if not self._files:
             raise DataError(f"{path / 'results'}: holds no frame000000.jpg")
-        self._sensor, self._fps = options.sensor, options.fps
+        self._timestamps_s = [i / options.fps for i in range(len(self._files))]
+        if options.sensor:
+            self._depth_files = [f.with_name(f"depth{f.stem.removeprefix('frame')}.png") for f in self._files]
         self.name = path.resolve().name
         default, self._units_per_m = _parameters(path)
         height, width = read_rgb(self._files[0]).shape[:2]
@@ -47,14 +48,6 @@ class ReplicaSequence(RenderedSequence):
         if len(lines) != len(self):
             raise MissingFile(f"{file}: {len(lines)} poses for {len(self)} images")
         self._T_world_cam = parse_poses((f"{file}, line {number}", line) for number, line in lines)
-
-    def _read(self, index: int) -> Frame:
-        file, depth = self._files[index], None
-        if self._sensor:
-            depth_file = file.with_name(f"depth{file.stem.removeprefix('frame')}.png")
-            depth = read_depth_m(depth_file, self._units_per_m)
-        pose = self._T_world_cam[index]
-        return Frame(index, index / self._fps, read_rgb(file), self.camera, depth, pose)
 
 
 def color_files(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remov3r.data.seven_scenes import sequence_folders
-from remov3r.data.sources import DEPTH_SETS, detect_dataset
+from remov3r.data.sources import DEPTH_SETS, POSE_SETS, detect_dataset
 from remov3r.errors import DataError
 
 _DEPTH = 3  # folders below the one given: vkitti2/Scene01/clone
@@ -15,10 +15,10 @@ _DEPTH = 3  # folders below the one given: vkitti2/Scene01/clone
 
 @dataclass(frozen=True)
 class FoundSequence:
-    """A sequence with depth.
+    """A sequence.
 
     Attributes:
-        dataset: one of `remov3r.data.sources.DEPTH_SETS`.
+        dataset: one of `remov3r.data.sources.DEPTH_SETS` or `POSE_SETS`.
         scene: names the place; sequences of one place have it in common.
     """
 
@@ -27,35 +27,38 @@ class FoundSequence:
     scene: str
 
 
-def find_sequences(path: Path, dataset: str = "auto") -> list[FoundSequence]:
-    """List the sequences with depth that a folder is or holds, in order of their paths.
+def find_sequences(path: Path, dataset: str = "auto", with_depth: bool = True) -> list[FoundSequence]:
+    """List the sequences that a folder is or holds, in order of their paths.
 
     Args:
         dataset: the layout to look for; "auto" takes any.
+        with_depth: leave out layouts without depth.
     Raises:
         DataError: no such folder, or nothing in it.
     """
     if not path.is_dir():
         raise DataError(f"{path}: no such folder")
-    found = _below(path, dataset, _DEPTH)
+    known = DEPTH_SETS if with_depth else (*DEPTH_SETS, *POSE_SETS)
+    kinds = known if dataset == "auto" else tuple({dataset} & set(known))
+    found = _below(path, kinds, _DEPTH)
     if not found:
-        kinds = ", ".join(DEPTH_SETS) if dataset == "auto" else dataset
-        raise DataError(f"{path}: no sequence with depth here or below ({kinds})")
+        what = "sequence with depth" if with_depth else "sequence"
+        raise DataError(f"{path}: no {what} here or below ({', '.join(kinds) or dataset})")
     return found
 
 
-def _below(path: Path, dataset: str, depth: int) -> list[FoundSequence]:
+def _below(path: Path, kinds: tuple[str, ...], depth: int) -> list[FoundSequence]:
     try:
         kind = detect_dataset(path)
     except DataError:
         kind = ""
-    if kind in DEPTH_SETS and dataset in ("auto", kind):
+    if kind in kinds:
         folders = sequence_folders(path) if kind == "7scenes" else [path]
         return [FoundSequence(f, kind, scene_name(f, kind)) for f in folders]
     if depth == 0 or kind:
         return []
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [found for folder in folders for found in _below(folder, dataset, depth - 1)]
+    return [found for folder in folders for found in _below(folder, kinds, depth - 1)]
 
 
 def scene_name(path: Path, dataset: str) -> str:

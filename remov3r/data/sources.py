@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from remov3r.data.bonn import BonnSequence
+from remov3r.data.euroc import EurocSequence, mav_folder
 from remov3r.data.folder import ImageFolder
+from remov3r.data.icl_nuim import IclNuimSequence, own_color_files
 from remov3r.data.images import image_files
+from remov3r.data.kitti_odometry import KittiOdometrySequence
+from remov3r.data.kitti_raw import KittiRawSequence
+from remov3r.data.kitti_selection import KittiSelection
 from remov3r.data.posed_folder import PosedFolder
 from remov3r.data.replica import ReplicaSequence
 from remov3r.data.replica import color_files as replica_files
+from remov3r.data.robotcar import RobotCarSequence
 from remov3r.data.scannet import ScanNetSequence
 from remov3r.data.sequence import SourceOptions, StoredSequence
 from remov3r.data.seven_scenes import SevenScenesSequence, sequence_folders
@@ -18,6 +25,7 @@ from remov3r.data.tum import TumSequence
 from remov3r.data.tum_trajectory import read_tum
 from remov3r.data.video import VIDEO_SUFFIXES, VideoFile
 from remov3r.data.vkitti2 import VirtualKitti2Sequence
+from remov3r.data.waymo import WaymoSequence, refuse_raw
 from remov3r.errors import ConfigError, DataError
 from remov3r.types import Trajectory
 
@@ -30,9 +38,18 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], StoredSequence]] = {
     "scannet": ScanNetSequence,
     "replica": ReplicaSequence,
     "vkitti2": VirtualKitti2Sequence,
+    "bonn": BonnSequence,
+    "icl-nuim": IclNuimSequence,
+    "kitti": KittiRawSequence,
+    "kitti-selection": KittiSelection,
+    "kitti-odometry": KittiOdometrySequence,
+    "euroc": EurocSequence,
+    "waymo": WaymoSequence,
+    "robotcar": RobotCarSequence,
 }
-# Layouts with depth, which also bring their camera along (but TUM for folders without freiburgN in the name).
-DEPTH_SETS = ("7scenes", "tum", "posed", "scannet", "replica", "vkitti2")
+POSE_SETS = ("kitti-odometry", "euroc", "waymo", "robotcar")  # data sets with poses but without depth
+DEPTH_SETS = tuple(kind for kind in SOURCES if kind not in ("video", "folder", *POSE_SETS))
+_WITHOUT_CAMERA = ("video", "folder", "tum")  # may need --camera; all others bring their own
 
 
 def open_source(
@@ -83,8 +100,7 @@ def read_reference(path: str | Path, dataset: str = "auto", sensor: bool = False
         return read_tum(path)
     # A camera is not needed for poses, so any will do where the input does not bring one.
     kind = detect_dataset(path) if dataset == "auto" else dataset
-    brings_camera = kind in DEPTH_SETS and kind != "tum"
-    options = SourceOptions(None if brings_camera else "1,1,0,0", sensor)
+    options = SourceOptions("1,1,0,0" if kind in _WITHOUT_CAMERA else None, sensor)
     reference = _open_sequence(path, dataset, options).reference()
     if reference is None:
         raise DataError(
@@ -101,6 +117,7 @@ def detect_dataset(path: Path) -> str:
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    refuse_raw(path)
     if path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return "video"
@@ -110,19 +127,27 @@ def detect_dataset(path: Path) -> str:
     found = next((kind for kind, there in _SIGNS.items() if there(path)), None)
     if found is None:
         raise DataError(
-            f"{path}: nothing known here (frame-XXXXXX.color.png, rgb.txt, rgb/ with intrinsics.txt, "
-            f"color/ with pose/, results/ with traj.txt, frames/rgb/Camera_0, or images)"
+            f"{path}: nothing known here (neither images nor one of the layouts of docs/data.md, such as "
+            f"rgb.txt, color/ with pose/, rgb/ with intrinsics.txt, image_2/ with calib.txt, mav0/)"
         )
     return found
 
 
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     "7scenes": lambda path: bool(sequence_folders(path)),
+    "bonn": lambda path: path.resolve().name.startswith("rgbd_bonn_") and (path / "rgb.txt").exists(),
     "tum": lambda path: (path / "rgb.txt").exists(),
+    "icl-nuim": lambda path: any(path.glob("*.gt.freiburg")) or bool(own_color_files(path)),
     "posed": lambda path: (path / "rgb").is_dir() and (path / "intrinsics.txt").exists(),
     "scannet": lambda path: (path / "color").is_dir() and (path / "pose").is_dir(),
     "replica": lambda path: (path / "traj.txt").exists() and bool(replica_files(path)),
     "vkitti2": lambda path: (path / "frames" / "rgb" / "Camera_0").is_dir(),
+    "kitti": lambda path: (path / "image_02" / "data").is_dir(),
+    "kitti-selection": lambda path: (path / "groundtruth_depth").is_dir() and (path / "intrinsics").is_dir(),
+    "kitti-odometry": lambda path: (path / "calib.txt").exists() and (path / "times.txt").exists(),
+    "euroc": lambda path: (mav_folder(path) / "cam0" / "data.csv").exists(),
+    "waymo": lambda path: (path / "ego_pose").is_dir() and (path / "images").is_dir(),
+    "robotcar": lambda path: (path / "stereo" / "centre").is_dir(),
     "folder": lambda path: bool(image_files(path)),
 }
 

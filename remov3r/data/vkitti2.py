@@ -21,34 +21,39 @@ import numpy as np
 from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for
 from remov3r.data.faults import MissingFile
-from remov3r.data.images import image_files, read_depth_m, read_rgb
+from remov3r.data.images import image_files, read_rgb
+from remov3r.data.listed import ListedSequence
 from remov3r.data.pose_files import read_lines, rigid_poses
-from remov3r.data.rendered import RenderedSequence
 from remov3r.data.sequence import SourceOptions
 from remov3r.errors import DataError
 from remov3r.geometry import inverse
-from remov3r.types import Frame
 
 FPS = 10.0
 UNITS_PER_M = 100.0
 _CAMERA = 0
 
 
-class VirtualKitti2Sequence(RenderedSequence):
+class VirtualKitti2Sequence(ListedSequence):
     """One variation of one scene.
 
     Raises:
         DataError: no images, a damaged table, a frame without its row, or rows of several calibrations.
     """
 
+    _units_per_m = UNITS_PER_M
+
     def __init__(self, path: Path, options: SourceOptions) -> None:
-        self._path, self._sensor, self._fps = path, options.sensor, FPS
+        self._path = path
         self._files = image_files(path / "frames" / "rgb" / f"Camera_{_CAMERA}")
         if not self._files:
             raise DataError(f"{path / 'frames' / 'rgb' / f'Camera_{_CAMERA}'}: holds no images")
         where = path.resolve()
         self.name = f"{where.parent.name}/{where.name}"
         numbers = [_number(file) for file in self._files]
+        self._timestamps_s = [i / FPS for i in range(len(numbers))]
+        if options.sensor:
+            folder = path / "frames" / "depth" / f"Camera_{_CAMERA}"
+            self._depth_files = [folder / f"depth_{f.stem.split('_')[-1]}.png" for f in self._files]
         height, width = read_rgb(self._files[0]).shape[:2]
         K = self._rows("intrinsic.txt", numbers, 4)
         if np.ptp(K, axis=0).max() > 1e-6:
@@ -61,13 +66,6 @@ class VirtualKitti2Sequence(RenderedSequence):
             [(f"{path / 'extrinsic.txt'}, frame {n}", T) for n, T in zip(numbers, rows)]
         )
         self._T_world_cam = [inverse(T) for T in T_cam_world]
-
-    def _read(self, index: int) -> Frame:
-        file, depth = self._files[index], None
-        if self._sensor:
-            folder = self._path / "frames" / "depth" / f"Camera_{_CAMERA}"
-            depth = read_depth_m(folder / f"depth_{file.stem.split('_')[-1]}.png", UNITS_PER_M)
-        return Frame(index, index / FPS, read_rgb(file), self.camera, depth, self._T_world_cam[index])
 
     def _rows(self, name: str, numbers: Sequence[int], columns: int) -> np.ndarray:
         """Read the values of the camera's rows of a table, in the order of the frames."""

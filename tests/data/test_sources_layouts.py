@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from remov3r.camera import Camera
+from remov3r.data.association import nearest_in_time
 from remov3r.data.seven_scenes import T_COLOR_DEPTH
 from remov3r.data.sources import detect_dataset, open_source, read_reference
-from remov3r.data.tum import CAMERAS, nearest_in_time
+from remov3r.data.tum import CAMERAS
 from remov3r.errors import ConfigError, DataError
 from remov3r.geometry import inverse
 from tests.data.helpers import (
@@ -46,8 +47,8 @@ def test_unknown_inputs(tmp_path: Path) -> None:
     ]:
         with pytest.raises(DataError, match=message):
             open_source(path)
-    with pytest.raises(ConfigError, match=r"'kitti': not one of auto, video, folder, 7scenes, tum, posed"):
-        open_source(tmp_path, "kitti")
+    with pytest.raises(ConfigError, match=r"'kitty': not one of auto, video, folder, 7scenes, tum, posed"):
+        open_source(tmp_path, "kitty")
     with pytest.raises(DataError, match="no such file or folder"):
         open_source(tmp_path / "no", "7scenes")
 
