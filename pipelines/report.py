@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
-import cv2
 import numpy as np
 
-from remov3r.backends.mesh_render import overview_camera, render_mesh
+from remov3r.data.stream import StreamedSource
 from remov3r.eval.metrics import Metrics
 from remov3r.eval.trajectory import TrajectoryMetrics
-from remov3r.pipelines.comparison import Comparison, compare
-from remov3r.pipelines.report_images import colored, embedded, limits, ramp_css
-from remov3r.pipelines.report_plots import Band, Series, bars, plot
-from remov3r.pipelines.report_viewer import viewer_html
-from remov3r.types import Keyframe, Mesh, Reconstruction, Timings, TrackingState, Trajectory
+from remov3r.pipelines.comparison import compare
+from remov3r.pipelines.report_keyframes import keyframes_html, mesh_html, reliability_html
+from remov3r.pipelines.report_paths import paths_html
+from remov3r.pipelines.report_plots import bars
+from remov3r.types import Reconstruction, Timings, TrackingState, Trajectory
 
-DEPTH_COLORS, SIGMA_COLORS = cv2.COLORMAP_TURBO, cv2.COLORMAP_VIRIDIS
-SHOWN_KEYFRAMES = 10
+SHOWN_NOTES = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class ReportInput:
         subtitle: code version and the like.
         config_text: the resolved configuration as TOML.
         reference: ground truth, if there is any.
+        depth: the same input with true depth, if there is any.
     """
 
     result: Reconstruction
@@ -40,10 +39,16 @@ class ReportInput:
     config_text: str
     metrics: Metrics | None = None
     reference: Trajectory | None = None
+    depth: StreamedSource | None = None
 
 
 def report_html(data: ReportInput) -> str:
-    """Return the whole page."""
+    """Return the whole page.
+
+    Raises:
+        DataError: the reference has no timestamps in common with the run, or the true depth cannot be read.
+        MissingDependencyError: there is a reference, and evo is not installed.
+    """
     result = data.result
     compared = (
         compare(result.trajectory, result.online, data.reference) if data.reference is not None else None
@@ -52,10 +57,11 @@ def report_html(data: ReportInput) -> str:
         f"<h1>{escape(data.title)}</h1><p class='muted'>{escape(data.subtitle)}</p>",
         _tiles(result, data.metrics),
         _notes(result.notes),
-        _trajectory(result, compared),
+        paths_html(result, compared, data.reference),
         _figures(data.metrics),
-        _keyframes(result.keyframes),
-        _mesh(result.mesh, result.keyframes),
+        keyframes_html(result.keyframes),
+        reliability_html(result.keyframes, data.depth),
+        mesh_html(result.mesh, result.keyframes),
         _timing(result.timings),
         f"<h2>Configuration</h2><details class='card'><summary>resolved configuration (config.toml)</summary>"
         f"<pre>{escape(data.config_text)}</pre></details>",
@@ -93,66 +99,14 @@ def _tiles(result: Reconstruction, metrics: Metrics | None) -> str:
 def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<h2>Notes</h2><div class='card'><ul class='notes'>{items}</ul></div>"
+    first, rest = (_list(part) for part in (notes[:SHOWN_NOTES], notes[SHOWN_NOTES:]))
+    more = len(notes) - SHOWN_NOTES
+    hidden = f"<details><summary>{more} more</summary>{rest}</details>" if more > 0 else ""
+    return f"<h2>Notes</h2><div class='card'>{first}{hidden}</div>"
 
 
-def _trajectory(result: Reconstruction, compared: Comparison | None) -> str:
-    final = result.trajectory
-    centres, keys = final.T_world_cam[:, :3, 3], final.keyframes().T_world_cam[:, :3, 3]
-    paths = {"estimate": centres}
-    top = [Series("estimate", "estimate", centres[:, 0], centres[:, 2])]
-    if compared is not None:
-        paths["reference"] = compared.reference_m
-        truth = compared.reference_m
-        top.insert(0, Series("ground truth", "reference", truth[:, 0], truth[:, 2]))
-    dots = Series("keyframes", "dot", keys[:, 0], keys[:, 2])
-    cloud = result.cloud
-    nothing = np.zeros((0, 3))
-    points, colors = (nothing, nothing) if cloud is None else (cloud.points_m, cloud.colors)
-    cards = [
-        ("From above: x right, z ahead of the first camera (dots: keyframes)",
-         plot(top, "x [m]", "z [m]", dots=dots, equal=True)),
-        _error_card(final, compared) if compared is not None else _position_card(final),
-    ]  # fmt: skip
-    figures = "".join(f"<figure class='card'><h3>{title}</h3>{svg}</figure>" for title, svg in cards)
-    return (
-        f"<h2>Trajectory</h2><figure class='card'>{viewer_html(points, colors, paths)}"
-        "<figcaption>Point cloud with the camera's path (blue) and, where it is known, the ground truth "
-        "(orange, dashed). Drag to turn, scroll or pinch to zoom.</figcaption></figure>"
-        f"<div class='grid' style='margin-top:14px'>{figures}</div>"
-    )
-
-
-def _error_card(final: Trajectory, compared: Comparison) -> tuple[str, str]:
-    start = final.timestamps_s[0]
-    times = compared.times_s - start
-    lines = [
-        Series("as first given out", "online", times, compared.online_error_m * 100),
-        Series("final", "estimate", times, compared.error_m * 100),
-    ]
-    return "Position error after rigid alignment", plot(
-        lines, "time [s]", "error [cm]", _state_bands(final), from_zero=True
-    )
-
-
-def _position_card(final: Trajectory) -> tuple[str, str]:
-    times, centres = final.timestamps_s - final.timestamps_s[0], final.T_world_cam[:, :3, 3]
-    styles = ("estimate", "online", "reference")
-    lines = [Series(f"{'xyz'[k]}", styles[k], times, centres[:, k]) for k in range(3)]
-    return "Position over time", plot(lines, "time [s]", "position [m]", _state_bands(final))
-
-
-def _state_bands(final: Trajectory) -> list[Band]:
-    times, out = final.timestamps_s - final.timestamps_s[0], []
-    for state in (TrackingState.WEAK, TrackingState.LOST):
-        here = np.array([s is state for s in final.state], int)
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], here, [0]])))
-        for first, end in zip(edges[::2], edges[1::2]):
-            out.append(
-                Band(f"tracking {state.value}", state.value, float(times[first]), float(times[end - 1]))
-            )
-    return out
+def _list(notes: Sequence[str]) -> str:
+    return f"<ul class='notes'>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
 
 
 def _figures(metrics: Metrics | None) -> str:
@@ -208,53 +162,6 @@ def _number(value: float | None, unit: str = "", digits: int = 3) -> str:
     if value is None or not np.isfinite(value):
         return "–"
     return f"{value:.{digits}f}{unit if unit == '°' else ' ' + unit if unit else ''}"
-
-
-def _keyframes(keyframes: Sequence[Keyframe]) -> str:
-    even = np.linspace(0, len(keyframes) - 1, SHOWN_KEYFRAMES).round().astype(int)
-    chosen = [keyframes[i] for i in np.unique(even)]
-    near, far = limits([k.aligned.depth_m for k in chosen])
-    sure, unsure = limits([k.aligned.sigma_m for k in chosen])
-    figures = []
-    for k in chosen:
-        depth = colored(k.aligned.depth_m, near, far, DEPTH_COLORS)
-        sigma = colored(k.aligned.sigma_m, sure, unsure, SIGMA_COLORS)
-        named = {"image": k.rgb, "depth": depth, "sigma": sigma}
-        pictures = "".join(f"<img alt='{name}' src='{embedded(rgb)}'>" for name, rgb in named.items())
-        caption = f"frame {k.frame_index}, {k.timestamp_s:.2f} s"
-        figures.append(f"<figure>{pictures}<figcaption>{caption}</figcaption></figure>")
-    legend = _ramp("depth", near, far, DEPTH_COLORS) + _ramp("its deviation", sure, unsure, SIGMA_COLORS)
-    return (
-        f"<h2>Keyframes</h2><div class='card'><p class='muted'>{len(chosen)} of {len(keyframes)}: image, "
-        "depth as it is fused, and its standard deviation by the confidence (grey: no depth).</p>"
-        f"<div class='legend'>{legend}</div><div class='strip'>{''.join(figures)}</div></div>"
-    )
-
-
-def _ramp(name: str, low: float, high: float, color_map: int) -> str:
-    bar = f"<span class='ramp' style='background:{ramp_css(color_map)}'></span>"
-    return f"<span>{name} {low:.2f} m{bar}{high:.2f} m</span>"
-
-
-def _mesh(mesh: Mesh | None, keyframes: Sequence[Keyframe]) -> str:
-    if mesh is None:
-        return ""
-    overview, _ = render_mesh(mesh, *overview_camera(mesh), shading=0.5, cull_back_faces=True, oversample=2)
-    middle = keyframes[len(keyframes) // 2]
-    camera = middle.dense.camera.resized(480, round(480 * middle.rgb.shape[0] / middle.rgb.shape[1]))
-    inside, _ = render_mesh(mesh, camera, middle.T_world_cam, oversample=2)
-    pictures = (
-        (overview, "The whole mesh, from above and behind the first camera"),
-        (inside, f"The mesh from where frame {middle.frame_index} was taken"),
-        (middle.rgb, f"Frame {middle.frame_index} itself"),
-    )
-    wide, *rest = (
-        f"<figure class='card'><img alt='' src='{embedded(rgb, 960)}'>"
-        f"<figcaption>{text}</figcaption></figure>"
-        for rgb, text in pictures
-    )
-    beside = f"<div class='grid' style='margin-top:14px'>{''.join(rest)}</div>"
-    return f"<h2>Mesh</h2><div class='overview'>{wide}</div>{beside}"
 
 
 def _timing(timings: Timings) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 WIDTH, HEIGHT = 480, 260
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 40
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,17 @@ class Band:
     style: str
     start: float
     end: float
+
+
+@dataclass(frozen=True)
+class Area:
+    """What lies between two lines, shaded behind the others; not drawn where either is not known."""
+
+    label: str
+    style: str
+    x: Float[np.ndarray, " n"]
+    low: Float[np.ndarray, " n"]
+    high: Float[np.ndarray, " n"]
 
 
 class Axes:
@@ -89,6 +100,7 @@ def plot(
     dots: Series | None = None,
     equal: bool = False,
     from_zero: bool = False,
+    areas: Sequence[Area] = (),
 ) -> str:
     """Draw lines with axes and a legend.
 
@@ -97,12 +109,15 @@ def plot(
         dots: points drawn on top.
         equal: one unit is as long in x as in y.
         from_zero: the y axis starts at 0.
+        areas: drawn between the bands and the lines; the axes make room for them.
     """
-    x, y = (np.concatenate([getattr(s, axis) for s in series]) for axis in "xy")
+    x = np.concatenate([*(s.x for s in series), *(a.x for a in areas)])
+    y = np.concatenate([*(s.y for s in series), *(side for a in areas for side in (a.low, a.high))])
     low = 0.0 if from_zero else float(np.nanmin(y))
     axes = Axes((float(np.nanmin(x)), float(np.nanmax(x))), (low, float(np.nanmax(y))), equal)
     parts = [_band(axes, band) for band in bands]
     parts.append(axes.frame(x_label, y_label))
+    parts += [_area(axes, area) for area in areas]
     parts += [_line(axes, one) for one in series]
     if dots is not None:
         parts += [
@@ -110,21 +125,18 @@ def plot(
             for px, py in zip(axes.px(dots.x), axes.py(dots.y))
         ]
     svg = f'<svg viewBox="0 0 {WIDTH} {axes.height}" role="img">{"".join(parts)}</svg>'
-    return svg + _legend(series, bands)
+    return svg + _legend(series, (*areas, *bands))
 
 
 def bars(rows: Sequence[tuple[str, float, str]]) -> str:
     """Draw horizontal bars from (name, value, text shown at its end)."""
     longest = max((value for _, value, _ in rows), default=1.0) or 1.0
-    parts = []
-    for n, (name, value, text) in enumerate(rows):
-        y, length = 8 + 24 * n, 210 * value / longest
-        parts.append(
-            f'<text x="132" y="{y + 12}" text-anchor="end">{escape(name)}</text>'
-            f'<rect class="bar" x="140" y="{y + 2}" width="{max(length, 1):.1f}" height="13" rx="2"/>'
-            f'<text x="{146 + length:.1f}" y="{y + 12}">{escape(text)}</text>'
-        )
-    return f'<svg viewBox="0 0 {WIDTH} {12 + 24 * len(rows)}" role="img">{"".join(parts)}</svg>'
+    lines = [
+        f"<span>{escape(name)}</span><span class='length'><i style='width:{100 * value / longest:.1f}%'></i></span>"
+        f"<span class='muted'>{escape(text)}</span>"
+        for name, value, text in rows
+    ]
+    return f"<div class='bars'>{''.join(lines)}</div>"
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -147,7 +159,20 @@ def _line(axes: Axes, series: Series) -> str:
     return f'<polyline class="line {series.style}" points="{points}"/>'
 
 
-def _legend(series: Sequence[Series], bands: Sequence[Band]) -> str:
+def _area(axes: Axes, area: Area) -> str:
+    """Draw each stretch of known values by itself."""
+    known = np.isfinite(area.low) & np.isfinite(area.high)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], known.astype(int), [0]])))
+    parts = []
+    for first, end in zip(edges[::2], edges[1::2]):
+        x = axes.px(np.concatenate([area.x[first:end], area.x[first:end][::-1]]))
+        y = axes.py(np.concatenate([area.high[first:end], area.low[first:end][::-1]]))
+        points = " ".join(f"{u:.1f},{v:.1f}" for u, v in zip(x, y))
+        parts.append(f'<polygon class="{area.style}" points="{points}"/>')
+    return "".join(parts)
+
+
+def _legend(series: Sequence[Series], bands: Sequence[Band | Area]) -> str:
     lines = {s.label: f'<i style="border-color:var(--{s.style})"></i>' for s in series if s.label}
     boxes = {b.label: f'<i class="box" style="background:var(--{b.style})"></i>' for b in bands}
     items = "".join(f"<span>{mark}{escape(label)}</span>" for label, mark in {**lines, **boxes}.items())

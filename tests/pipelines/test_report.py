@@ -53,15 +53,15 @@ def test_page_is_whole_and_self_contained(meshed: bool, with_truth: bool) -> Non
     assert nesting.open == []
     assert not re.search(r"(src|href)=['\"](?!data:)|@import|url\(|https?://", html)
     assert "a &lt;room&gt;" in html
-    assert html.count("<img") == 3 * 3 + 3 * meshed
+    assert html.count("<img") == 4 * 3 + 3 * meshed
     assert ("ATE SE(3)" in html) == with_truth
     assert ("tracking lost in frames 14 to 16" in html) == meshed  # its note
 
 
 def test_states_are_shaded() -> None:
     html = page(reconstruction(), with_truth=True)
-    assert html.count('<rect class="lost"') == 1
-    assert html.count('<rect class="weak"') == 1
+    assert html.count('<rect class="lost"') == 2  # in the plot and on the timeline
+    assert html.count('<rect class="weak"') == 2
 
 
 def test_one_frame_makes_a_page() -> None:
