@@ -15,7 +15,7 @@ from remov3r.backends.adjustment import (
     keyframe_covariances,
     settle_scale,
 )
-from remov3r.backends.features import Gray, to_gray
+from remov3r.backends.features import Gray, contrast, to_gray
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.map_culling import CullingConfig, MapCuller
@@ -39,6 +39,7 @@ from remov3r.types import (
 )
 
 logger = logging.getLogger(__name__)
+SCARCE_SHARE = 0.75  # of a keyframe's points that are left where their small number alone asks for a new one
 
 
 class BundleConfig(Config):
@@ -88,7 +89,7 @@ class BundleSession:
         if not self.map.keyframes:
             return self._pose_of(frame, np.eye(4), TrackingState.OK, None)
         front_end = self._front_end_pose(estimate)
-        textured = float(gray.std()) > self._config.blank_contrast
+        textured = contrast(gray) > self._config.blank_contrast
         solution = None
         if textured:
             guesses = [self._T_last @ self._step, *([] if front_end is None else [front_end])]
@@ -223,9 +224,13 @@ class BundleSession:
         return PoseSolution(match.T_world_cam, np.eye(6) * 1e-4, np.ones(len(match.rows), bool))
 
     def _keyframe_due(self) -> bool:
-        """Few of the keyframe's points are left, or many frames have passed; never while nothing moves."""
+        """Few of the keyframe's points are left, or many frames have passed; never while nothing moves.
+
+        Where there were never many points, a keyframe at every frame would not bring more.
+        """
         followed = len(self._tracker.tracks.landmarks)
-        if followed < self._config.keyframe_survivors * self._config.tracker.features.corners * 0.5:
+        scarce = self._config.keyframe_survivors * self._config.tracker.features.corners * 0.5
+        if followed < min(scarce, SCARCE_SHARE * self._keyframe_count):
             return True
         moved = self._tracker.motion_px()
         least = self._config.keyframe_min_motion_px * self._gray.shape[1] / 640

@@ -38,6 +38,11 @@ def to_gray(rgb: UInt8[np.ndarray, "h w 3"]) -> Gray:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
+def contrast(gray: Gray) -> float:
+    """Return the standard deviation of an image's grey levels."""
+    return float(cv2.meanStdDev(gray)[1][0, 0])
+
+
 def detect_corners(gray: Gray, taken: Pixels, config: FeatureConfig) -> FoundPixels:
     """Find corners that keep their distance from each other and from the points already tracked.
 

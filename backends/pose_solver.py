@@ -14,6 +14,7 @@ from remov3r.config import Config
 from remov3r.geometry import inverse, project_to_se3
 from remov3r.types import Covariance, Pose
 
+SAME_SHARE = 0.02  # inliers that may differ where two sets of them count as the same
 Points = Float[np.ndarray, "n 3"]
 Pixels = Float[np.ndarray, "n 2"]
 
@@ -210,16 +211,16 @@ def _settle(
     config: PoseSolverConfig,
     limit: float,
 ) -> PoseSolution | None:
-    """Refine on all points, then on the inliers, twice."""
+    """Refine on all points, then on the inliers; once more where that changes what they are."""
     T, _ = refine_pose(guess, points, spread, pixels, camera, config, 1e-2)
-    for tolerance in (1e-2, 1e-5):
-        inliers = reprojection_error(T, points, pixels, camera) < limit
+    inliers = reprojection_error(T, points, pixels, camera) < limit
+    for _ in range(2):
         if inliers.sum() < 6:
             return None
-        T, covariance = refine_pose(
-            T, points[inliers], spread[inliers], pixels[inliers], camera, config, tolerance
-        )
-    inliers = reprojection_error(T, points, pixels, camera) < limit
+        T, covariance = refine_pose(T, points[inliers], spread[inliers], pixels[inliers], camera, config)
+        before, inliers = inliers, reprojection_error(T, points, pixels, camera) < limit
+        if np.count_nonzero(inliers != before) <= SAME_SHARE * len(inliers):
+            break
     return PoseSolution(T, covariance, inliers) if inliers.sum() >= 6 else None
 
 

@@ -26,9 +26,16 @@ Ids = Int[np.ndarray, " n"]
 
 
 class TrackerConfig(Config):
-    """Tracking of one frame."""
+    """Tracking of one frame.
+
+    Attributes:
+        near: tried first, close to where the points are expected; taken where so large a share of them survives.
+        blurred: tried last.
+    """
 
     features: FeatureConfig = FeatureConfig()
+    near: FeatureConfig = FeatureConfig(klt_levels=1)
+    near_survivors: float = Field(0.85, gt=0, le=1)
     blurred: FeatureConfig = FeatureConfig(klt_window_px=35, forward_backward_px=2.0, min_similarity=0.4)
     pose: PoseSolverConfig = PoseSolverConfig()
     min_inliers: int = Field(15, ge=6)
@@ -80,10 +87,18 @@ class Tracker:
             return None
         starts, poses = self._starts(previous, gray, T_world_last, guesses)
         self.predicted = poses[0]
-        for start, features in ((0, config.features), (0, config.blurred), (1, config.blurred)):
+        attempts = (
+            (0, config.near, config.near_survivors),
+            (0, config.features, 0.0),
+            (0, config.blurred, 0.0),
+            (1, config.blurred, 0.0),
+        )
+        for start, features, survivors in attempts:
             pixels, ok = track_points(previous, gray, self.tracks.pixels, starts[start], features)
+            if ok.mean() < survivors:
+                continue
             found = self._solve(gray, Tracks(self.tracks.landmarks[ok], pixels[ok]), poses[: start + 1])
-            if found is not None:
+            if found is not None and len(found[1].landmarks) >= survivors**2 * len(ok):
                 self._gray, self.tracks = gray, found[1]
                 return found[0]
         return None
