@@ -22,7 +22,7 @@ from tests.backends.textured_room import (
 
 SMALL = BundleConfig(tracker=TrackerConfig(features=FeatureConfig(corners=120)), keyframe_frames=6)
 POSES = path(40)
-STILL = np.repeat(POSES[:1], 45, 0)
+STILL = np.repeat(POSES[:1], 25, 0)  # more than keyframe_frames, several times
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """The box room of `room.py` with textured walls: images with exact depth and pose, and front ends that see it."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 
@@ -46,17 +48,19 @@ def path(count: int) -> np.ndarray:
 def frames(poses: np.ndarray, blank: range = range(0)) -> list[Frame]:
     """Frames with exact depth and pose (the world is the first camera); those in `blank` are black."""
     truth = relative(poses)
+    black = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
+    seen = [_rendered(T.tobytes()) for T in poses]
     return [
-        Frame(
-            i,
-            i / 30,
-            np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8) if i in blank else render(T),
-            CAMERA,
-            room_depth(T).astype(np.float32),
-            truth[i],
-        )
-        for i, T in enumerate(poses)
+        Frame(i, i / 30, black if i in blank else rgb, CAMERA, depth_m, truth[i])
+        for i, (rgb, depth_m) in enumerate(seen)
     ]
+
+
+@cache
+def _rendered(T_world_cam: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Image and depth; tests share paths, and a still camera sees one image."""
+    T = np.frombuffer(T_world_cam).reshape(4, 4)
+    return render(T), room_depth(T).astype(np.float32)
 
 
 def relative(poses: np.ndarray) -> np.ndarray:
