@@ -105,11 +105,12 @@ class Mapper:
             )
         return tuple(notes)
 
-    def update(self, views: Iterable[View]) -> MapUpdate:
+    def update(self, views: Iterable[View], final: bool = False) -> MapUpdate:
         """Bring the map to these views: fuse new ones, move those that changed, take out those not named.
 
         Args:
             views: all keyframes that the map is to hold, read one after the other.
+            final: no update follows; what it would take to move new views is then not kept.
         Raises:
             ShapeError: depth, sigma and camera of a view differ in size.
         """
@@ -118,7 +119,7 @@ class Mapper:
         for view in views:
             named.add(view.frame_index)
             try:
-                what = self._place(view)
+                what = self._place(view, keep=not final)
                 self._complaints.pop(view.frame_index, None)
             except DataError as error:
                 what = "left_out"
@@ -147,7 +148,7 @@ class Mapper:
         self._fused.close()
         self._sketches.clear()
 
-    def _place(self, view: View) -> str:
+    def _place(self, view: View, keep: bool) -> str:
         index = view.frame_index
         sketch = _sketch(view)
         known = index in self._fused
@@ -157,8 +158,9 @@ class Mapper:
         if known:
             self._take_out(index)
         self.volume.update(seen, view.T_world_cam, sign=1)
-        self._fused[index] = _Fused(view.T_world_cam.copy(), seen)
-        self._sketches[index] = sketch
+        if keep:
+            self._fused[index] = _Fused(view.T_world_cam.copy(), seen)
+            self._sketches[index] = sketch
         return "moved" if known else "added"
 
     def _take_out(self, index: int) -> None:

@@ -34,7 +34,7 @@ class FrontEndOnlyBackend:
         """
         covariance = estimate.covariance
         unmeasured = covariance is not None and np.trace(covariance[3:, 3:]) > 1.0
-        if unmeasured and np.isfinite(covariance).all():
+        if unmeasured and covariance is not None and np.isfinite(covariance).all():
             raise ConfigError(
                 "backend 'none' needs a front end that measures motion; this one does not: use 'bundle'"
             )

@@ -29,6 +29,8 @@ class PipelineConfig(Config):
             what another front end wrote (docs/recorded.md).
         backend: a name of `remov3r.backends.registry`.
         mesh: fuse the keyframes' depth into a mesh and a cloud.
+        live_map_keyframes: after so many keyframes each the map follows while the run goes on (`Slam.mesh`); 0 fuses
+            at the end alone.
         threads: of torch; 0 for half the cores. More do harm where other work shares the cores.
         record: folder for a recording of what the front end says; none if empty.
         keyframe_width: keyframes are kept for fusion and export at most so many pixels wide.
@@ -38,6 +40,7 @@ class PipelineConfig(Config):
     record: str = ""
     backend: str = "bundle"
     mesh: bool = True
+    live_map_keyframes: int = Field(0, ge=0)
     threads: int = Field(0, ge=0)
     keyframe_width: int = Field(320, ge=16)
     network: NetworkFrontEndConfig = NetworkFrontEndConfig()

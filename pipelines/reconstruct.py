@@ -13,7 +13,7 @@ import numpy as np
 
 from remov3r.backends.consistency import consistent
 from remov3r.backends.depth_alignment import align_depth
-from remov3r.backends.fusion import TsdfVolume
+from remov3r.backends.mapper import Mapper, View
 from remov3r.backends.place_map import MapKeeper
 from remov3r.config import build
 from remov3r.errors import DataError, Remov3rError, TrackingError
@@ -46,7 +46,7 @@ class Slam:
         self._backend = backend
         self._config = config
         self._timer = timer or StageTimer()
-        self._volume = TsdfVolume(config.fusion) if config.mesh else None
+        self._mapper = Mapper(config.fusion) if config.mesh else None
         self._recording = Recording(config.keyframe_width)
         self._open = True
 
@@ -68,6 +68,8 @@ class Slam:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
+        if self._mapper is not None:
+            self._mapper.close()
 
     def __len__(self) -> int:
         """Return the number of frames tracked so far."""
@@ -115,6 +117,10 @@ class Slam:
         for name, stage in stages.items():
             getattr(stage, "__setstate__", stage.__dict__.update)(state[name])
 
+    def mesh(self) -> Mesh | None:
+        """Return the live map's surface as it is now; None where there is none (see `live_map_keyframes`)."""
+        return None if self._mapper is None else self._mapper.mesh()
+
     def prepare(self, frame: Frame) -> None:
         """Let the front end start on a frame that is tracked soon, while this one is; optional."""
         self._front_end.prepare(self._without_ground_truth(frame))
@@ -138,6 +144,7 @@ class Slam:
             with self._timer.stage("mapping"):
                 tracked = self._backend.add_keyframe(frame, estimate)
             self._recording.add_keyframe(frame, estimate)
+            self._follow_with_map()
         self._recording.add(tracked)
         self._timer.frame_done()
         return tracked
@@ -162,9 +169,9 @@ class Slam:
         say("depth alignment")
         keyframes = tuple(self._aligned(keyframe) for keyframe in self._recording.keyframes(poses))
         say("fusion")
-        mesh, cloud = (None, None) if self._volume is None else self._fused(keyframes, self._volume)
+        mesh, cloud = (None, None) if self._mapper is None else self._fused(keyframes, self._mapper)
         notes += self._recording.notes(meshed=mesh is not None, wanted=self._config.mesh)
-        notes += self._volume.notes if self._volume else ()
+        notes += self._mapper.notes if self._mapper else ()
         trajectory = self._recording.trajectory(poses, self._backend.covariances())
         online = self._recording.online()
         return Reconstruction(trajectory, online, keyframes, self._timer.timings(), mesh, cloud, notes)
@@ -189,17 +196,30 @@ class Slam:
         poses = np.array([k.T_world_cam for k in keyframes]).reshape(-1, 4, 4)
         return consistent(aligned, poses, self._config.consistency)
 
+    def _follow_with_map(self) -> None:
+        """Bring the live map to the keyframes' present poses, where one is wanted."""
+        every = self._config.live_map_keyframes
+        if self._mapper is None or not every or self._recording.keyframe_count % every:
+            return
+        with self._timer.stage("live_map"):
+            self._mapper.update(
+                View(k.frame_index, k.T_world_cam, k.dense, k.rgb)
+                for k in self._recording.keyframes(self._backend.poses())
+                if not self._recording.was_lost(k.frame_index)
+            )
+
     def _fused(
-        self, keyframes: tuple[Keyframe, ...], volume: TsdfVolume
+        self, keyframes: tuple[Keyframe, ...], mapper: Mapper
     ) -> tuple[Mesh | None, PointCloud | None]:
         placed = [k for k in keyframes if not self._recording.was_lost(k.frame_index)]
         with self._timer.stage("consistency"):
             masked = self._consistent(placed)
-        for keyframe, dense in zip(placed, masked):
-            with self._timer.stage("fusion"):
-                volume.integrate(dense, keyframe.rgb, keyframe.T_world_cam)
+        with self._timer.stage("fusion"):
+            views = (View(k.frame_index, k.T_world_cam, d, k.rgb) for k, d in zip(placed, masked))
+            mapper.update(views, final=True)
         with self._timer.stage("meshing"):
-            return volume.mesh(), volume.cloud()
+            mesh, cloud = mapper.mesh(), mapper.cloud()
+        return mesh, cloud
 
     def _check_open(self) -> None:
         if not self._open:

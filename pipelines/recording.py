@@ -59,6 +59,11 @@ class Recording:
         self._keyframes.append(Keyframe(frame.index, frame.timestamp_s, rgb, pose, dense, dense))
 
     @property
+    def keyframe_count(self) -> int:
+        """How many keyframes there are so far."""
+        return len(self._keyframes)
+
+    @property
     def camera(self) -> Camera:
         """The camera of the full-size frames."""
         self.check_not_empty()
