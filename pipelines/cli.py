@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_benchmark(
         commands.add_parser("benchmark", help="measure front ends and backends by a named protocol")
     )
+    _add_tables(commands.add_parser("tables", help="the paper's tables 2 and 3, with what was measured here"))
     demo = commands.add_parser("demo", help="render a synthetic room video, reconstruct it, write a report")
     demo.add_argument("--out", default="out/demo", metavar="DIR", help="output folder (%(default)s)")
     demo.add_argument("--seconds", type=float, default=10.0, help="length of the video (%(default)s)")
@@ -155,6 +156,14 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
         "--runs", default="out/benchmark/runs", metavar="DIR", help="keeps each run's output (%(default)s)"
     )
     benchmark.set_defaults(module="benchmark")
+
+
+def _add_tables(tables: argparse.ArgumentParser) -> None:
+    tables.add_argument("results", nargs="*", metavar="RESULT.json", help="pages of `remov3r benchmark`")
+    tables.add_argument(
+        "--out", default="docs/benchmarks/paper_tables.md", metavar="FILE", help="Markdown (%(default)s)"
+    )
+    tables.set_defaults(module="paper_tables")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
