@@ -23,7 +23,7 @@ from remov3r.pipelines.recording import Recording
 from remov3r.pipelines.session import SessionKeeper, comparable
 from remov3r.pipelines.session_files import Manifest, SessionFolder
 from remov3r.pipelines.timing import StageTimer
-from remov3r.protocols import Backend, FrameSource, FrontEnd
+from remov3r.protocols import Backend, FrameSource, FrontEnd, Telling
 from remov3r.types import DensePrediction, Frame, Keyframe, Mesh, PointCloud, Reconstruction, TrackedPose
 
 FRAMES_AHEAD = 6  # the front end encodes them while a keyframe is being mapped
@@ -172,8 +172,11 @@ class Slam:
         mesh, cloud = (None, None) if self._mapper is None else self._fused(keyframes, self._mapper)
         notes += self._recording.notes(meshed=mesh is not None, wanted=self._config.mesh)
         notes += self._mapper.notes if self._mapper else ()
-        trajectory = self._recording.trajectory(poses, self._backend.covariances())
-        online = self._recording.online()
+        telling = self._front_end if isinstance(self._front_end, Telling) else None
+        notes += telling.notes() if telling else ()
+        scale = telling.scale if telling else "metric"
+        trajectory = replace(self._recording.trajectory(poses, self._backend.covariances()), scale=scale)
+        online = replace(self._recording.online(), scale=scale)
         return Reconstruction(trajectory, online, keyframes, self._timer.timings(), mesh, cloud, notes)
 
     def _without_ground_truth(self, frame: Frame) -> Frame:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from remov3r.data.sources import open_source
@@ -13,7 +14,7 @@ from remov3r.data.stream import StreamedSource
 from remov3r.errors import Remov3rError
 from remov3r.eval.metrics import Metrics
 from remov3r.pipelines.config import PipelineConfig, load_config
-from remov3r.pipelines.evaluate import GroundTruth, depth_of, ground_truth_of, score
+from remov3r.pipelines.evaluate import GroundTruth, depth_of, ground_truth_of, rotations_of, score
 from remov3r.pipelines.export import OWN_FILES, put_trajectory, save_reconstruction
 from remov3r.pipelines.load import load_reconstruction, read_source_name
 from remov3r.pipelines.output_folder import OutputFolder
@@ -50,6 +51,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     truth = GroundTruth(source.reference(), source if sensor else None)
     if not sensor and truth.reference is not None:
         truth = GroundTruth(truth.reference, depth_of(Path(arguments.input), arguments.dataset))
+    if truth.reference is not None and Path(arguments.input).is_dir():
+        stored = rotations_of(Path(arguments.input), truth.reference)
+        truth = replace(truth, stored_rotations=stored)
     return reconstruct_and_save(source, config, folder, truth, arguments.resume)
 
 

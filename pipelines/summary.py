@@ -48,6 +48,7 @@ def _figures(metrics: Metrics) -> Iterator[str]:
             f"at scale {_number(m.sim3.scale)}; "
             f"RTE {_number(m.rte_rmse_m)} m, RRE {_number(m.rre_rmse_deg)} deg per frame"
         )
+        yield from (f"note: {text}" for text in m.notes)
     if metrics.depth is not None:
         shown = {"raw": metrics.depth.metric, "aligned": metrics.depth.aligned}
         parts = [f"{k} AbsRel {v.abs_rel:.3f}, delta<1.25 {v.delta_1_25:.3f}" for k, v in shown.items() if v]

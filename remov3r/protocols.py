@@ -51,6 +51,20 @@ class FrontEnd(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A front end that says more of itself; those that do not are metric and have nothing to note."""
+
+    @property
+    def scale(self) -> str:
+        """Return "metric" where its lengths are metres, else "unknown"."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know of it at the end, in words."""
+        ...
+
+
+@runtime_checkable
 class Backend(Protocol):
     """Turns estimates into a trajectory. Keyed by frame index throughout."""
 
