@@ -6,21 +6,21 @@ n-th image. intrinsics.txt holds fx fy cx cy and may add width height.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from remov3r.camera import Camera
 from remov3r.data.calibration import camera_for
 from remov3r.data.faults import MissingFile
-from remov3r.data.images import image_files, read_depth_m, read_rgb
-from remov3r.data.pose_files import known_trajectory, parse_poses, read_lines
+from remov3r.data.images import image_files, read_rgb
+from remov3r.data.listed import ListedSequence
+from remov3r.data.pose_files import parse_poses, read_lines
 from remov3r.data.sequence import SourceOptions
 from remov3r.errors import DataError
-from remov3r.types import Frame, Pose, Trajectory
+from remov3r.types import Pose
 
 
-class PosedFolder:
+class PosedFolder(ListedSequence):
     """Images with calibration, and where present depth and poses.
 
     Raises:
@@ -28,7 +28,6 @@ class PosedFolder:
     """
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
-        self._path, self._sensor = path, options.sensor
         self._files = image_files(path / "rgb")
         if not self._files:
             raise DataError(f"{path / 'rgb'}: holds no images")
@@ -36,47 +35,24 @@ class PosedFolder:
             raise DataError(
                 f"{path / 'depth'}: no such folder, so there is no depth for the sensor front end"
             )
+        if options.sensor:
+            self._depth_files = [path / "depth" / f"{file.stem}.png" for file in self._files]
         self.name = path.resolve().name
         height, width = read_rgb(self._files[0]).shape[:2]
         default = _intrinsics(path / "intrinsics.txt", width, height) if options.camera is None else None
         self.camera = camera_for(options.camera, default, width, height, str(path))
-        self._T_world_cam = self._poses()
-        self._timestamps_s = self._times(options.fps)
+        self._T_world_cam = self._poses(path / "poses.txt")
+        self._timestamps_s = self._times(path / "frames.txt", options.fps)
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Read the frames one after the other."""
-        return map(self._read, indices)
-
-    def poses(self) -> dict[int, Pose | None]:
-        """Return the pose of each frame; None for all where there are none."""
-        return dict.fromkeys(range(len(self))) | dict(enumerate(self._T_world_cam or ()))
-
-    def reference(self) -> Trajectory | None:
-        """Return poses.txt as a trajectory."""
-        if self._T_world_cam is None:
-            return None
-        return known_trajectory(range(len(self)), self._timestamps_s, self._T_world_cam)
-
-    def _read(self, index: int) -> Frame:
-        file = self._files[index]
-        depth = read_depth_m(self._path / "depth" / f"{file.stem}.png", 1000) if self._sensor else None
-        pose = None if self._T_world_cam is None else self._T_world_cam[index]
-        return Frame(index, self._timestamps_s[index], read_rgb(file), self.camera, depth, pose)
-
-    def _poses(self) -> list[Pose] | None:
-        file = self._path / "poses.txt"
+    def _poses(self, file: Path) -> list[Pose] | list[None]:
         if not file.exists():
-            return None
+            return [None] * len(self)
         lines = read_lines(file)
         if len(lines) != len(self):
             raise MissingFile(f"{file}: {len(lines)} poses for {len(self)} images")
         return parse_poses((f"{file}, line {number}", line) for number, line in lines)
 
-    def _times(self, fps: float) -> list[float]:
-        file = self._path / "frames.txt"
+    def _times(self, file: Path, fps: float) -> list[float]:
         numbers = [line.split()[0] for _, line in read_lines(file)] if file.exists() else []
         if len(numbers) == len(self) and all(n.isdigit() for n in numbers):
             times = [int(n) / fps for n in numbers]

@@ -30,8 +30,8 @@ def room_pose(i: float) -> np.ndarray:
 
 
 def room_frame(index: int, T_world_cam: np.ndarray, camera: Camera) -> Frame:
-    """See the walls x = ±2, y = ±1.5, z = ±2.5 m from inside."""
-    rays, centre = pixel_rays(camera) @ T_world_cam[:3, :3].T, T_world_cam[:3, 3]
+    """See the walls x = ±2, y = ±1.5, z = ±2.5 m from inside, through the camera's lens if it has one."""
+    rays, centre = lens_rays(camera) @ T_world_cam[:3, :3].T, T_world_cam[:3, 3]
     walls = np.where(rays > 0, 1, -1) * np.array([2.0, 1.5, 2.5])
     with np.errstate(divide="ignore"):
         depth = ((walls - centre) / rays).min(-1)
@@ -40,6 +40,16 @@ def room_frame(index: int, T_world_cam: np.ndarray, camera: Camera) -> Frame:
     waves = [np.sin(p @ np.array(k) + c) for c, k in enumerate([(9, 4, 3), (-3, 8, 5), (4, -5, 7)])]
     rgb = (128 + 70 * np.stack(waves, -1) * np.sin(3 * p.sum(-1, keepdims=True))).astype(np.uint8)
     return Frame(index, index / 30, rgb, camera, depth_m, T_world_cam)
+
+
+def lens_rays(camera: Camera) -> np.ndarray:
+    """Where each pixel looks, with z = 1."""
+    if camera.distortion == "none":
+        return pixel_rays(camera)
+    x, y = np.meshgrid(np.arange(float(camera.width)), np.arange(float(camera.height)))
+    pixels, D = np.stack([x, y], -1).reshape(-1, 1, 2), np.array(camera.coefficients)
+    xy = cv2.undistortPoints(pixels, camera.K, D)
+    return np.concatenate([xy.reshape(*x.shape, 2), np.ones((*x.shape, 1))], -1)
 
 
 def write_posed(folder: Path, frames: list[Frame]) -> Path:
