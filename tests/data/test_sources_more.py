@@ -163,7 +163,7 @@ def test_camera_poses_and_depth(tmp_path: Path, layout: Layout) -> None:
 @EACH
 def test_the_checker_finds_nothing_wrong(tmp_path: Path, layout: Layout) -> None:
     camera = layout.frames[0].camera
-    folder = layout.write(tmp_path / layout.below, room_frames(20, camera))
+    folder = layout.write(tmp_path / layout.below, room_frames(12, camera))
     (found,) = find_sequences(tmp_path, with_depth=False)
     assert (found.path, found.dataset) == (folder, layout.dataset)
     findings = check_sequence(folder, layout.dataset)
