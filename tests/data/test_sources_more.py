@@ -393,6 +393,7 @@ class TestAssociation:
         np.testing.assert_allclose(half[:3, 3], T[1][:3, 3] / 2, atol=1e-12)
         assert gap is None, "1.5 s between its neighbours"
         assert before is None
+        assert exact is not None
         np.testing.assert_allclose(exact, T[2], atol=1e-12)
 
     def test_nearest(self) -> None:
