@@ -64,13 +64,13 @@ def reliability_html(keyframes: Sequence[Keyframe], truth: StreamedSource | None
     lines += [Series(name, style, r.sigma_m, r.error_m) for name, (style, r) in curves.items()]
     svg = plot(lines, "deviation that was given [m]", "error met [m]", from_zero=True)
     shares = "; ".join(
-        f"{name}: {r.within_1:.0%} within one deviation, {r.within_2:.0%} within two"
+        f"{name}, {r.within_1:.0%} are within one deviation and {r.within_2:.0%} within two"
         for name, (_, r) in curves.items()
     )
     return (
         f"<h2>Are the deviations true?</h2><figure class='card half'>{svg}<figcaption>Pixels with true depth, "
         "sorted by the standard deviation given for them; drawn is the error that 68 % of them stay below. Above "
-        "the dashed line errors are larger than announced. "
+        "the dashed line errors are larger than announced. Of all pixels, "
         f"{shares} (68 % and 95 % where deviations are true and errors Gaussian).</figcaption></figure>"
     )
 

@@ -173,7 +173,9 @@ def _area(axes: Axes, area: Area) -> str:
 
 
 def _legend(series: Sequence[Series], bands: Sequence[Band | Area]) -> str:
-    lines = {s.label: f'<i style="border-color:var(--{s.style})"></i>' for s in series if s.label}
+    lines = {
+        s.label: f'<i class="{s.style}" style="border-color:var(--{s.style})"></i>' for s in series if s.label
+    }
     boxes = {b.label: f'<i class="box" style="background:var(--{b.style})"></i>' for b in bands}
     items = "".join(f"<span>{mark}{escape(label)}</span>" for label, mark in {**lines, **boxes}.items())
     return f'<div class="legend">{items}</div>'

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from remov3r.data.sources import open_source
 from remov3r.pipelines.output_folder import OutputFolder
-from remov3r.pipelines.report import ReportInput
+from remov3r.pipelines.report import ReportInput, report_html
 from remov3r.pipelines.report_files import PLOTS, put_report
+from remov3r.pipelines.report_keyframes import reliability_html
 from remov3r.pipelines.report_paths import paths_html
 from remov3r.pipelines.report_plots import Area, Series, plot
-from remov3r.pipelines.report_reliability import reliability
+from remov3r.pipelines.report_reliability import keyframe_reliability, reliability
 from remov3r.pipelines.report_timeline import events, stretches, timeline_html
 from remov3r.pipelines.report_viewer import thinned, viewer_html
-from remov3r.types import Mesh, TrackingState
+from remov3r.types import DensePrediction, Mesh, TrackingState
+from tests.data.helpers import write_posed
 from tests.pipelines.results import mesh, reconstruction, trajectory
 
 OK, WEAK, LOST = TrackingState.OK, TrackingState.WEAK, TrackingState.LOST
@@ -151,3 +154,31 @@ def test_plots_lie_beside_the_page(tmp_path: Path) -> None:
 def test_the_small_mesh_is_packed_whole() -> None:
     html = viewer_html(mesh(), None, {"estimate": np.zeros((1, 3))})
     assert '"wide": false' in html
+
+
+def test_keyframes_are_compared_with_the_depth_of_their_own_frames(tmp_path: Path) -> None:
+    truth = open_source(write_posed(tmp_path / "room", 3), "posed", sensor=True)
+    keyframes = []
+    for frame, template in zip(truth.frames([0, 1, 2]), reconstruction().keyframes):
+        assert frame.depth_m is not None
+        true = frame.depth_m
+        spread = np.where(true > 0, 0.1, np.inf)
+        one, points = np.ones_like(true), np.zeros((*true.shape, 3))
+        dense = DensePrediction(frame.camera, true, one, points, one, spread)
+        off = replace(dense, depth_m=np.where(true > 0, true + 0.15, 0))  # one and a half deviations
+        keyframes.append(replace(template, frame_index=frame.index, dense=dense, aligned=off))
+    predicted, aligned = keyframe_reliability(keyframes, truth)
+    assert predicted is not None
+    assert aligned is not None
+    assert (predicted.within_1, aligned.within_1, aligned.within_2) == (1, 0, 1)
+    np.testing.assert_allclose(aligned.error_m, 0.15, rtol=1e-5)
+    html = reliability_html(keyframes, truth)
+    assert "aligned to landmarks, 0% are within one deviation and 100% within two" in html
+    assert reliability_html(keyframes, None) == ""
+
+
+def test_many_notes_are_folded() -> None:
+    result = replace(reconstruction(meshed=False), notes=tuple(f"note {n}" for n in range(30)))
+    html = report_html(ReportInput(result, "room", "version", ""))
+    assert html.count("<li>note") == 30
+    assert "<summary>26 more</summary>" in html
