@@ -100,8 +100,7 @@ def _found(module: str, name: str) -> Any:
         return globals()[name]
     if (module in _MODULES or module.startswith(_PACKAGES)) and name.isidentifier():
         found = getattr(importlib.import_module(module), name, None)
-        own = isinstance(found, type) and found.__module__ == module
-        if own and not issubclass(found, nn.Module):
+        if isinstance(found, type) and found.__module__ == module and not issubclass(found, nn.Module):
             return found
     raise pickle.PicklingError(f"{module}.{name} is not part of a run's state")
 
@@ -114,7 +113,8 @@ def _parts(tensor: torch.Tensor) -> tuple[np.ndarray, str, tuple[int, ...], list
     """Values as bytes (numpy has no bfloat16), type, shape, axes from the outermost in memory on, device."""
     values = tensor.detach().cpu().contiguous()
     raw = values.reshape(-1).view(torch.uint8).numpy()
-    axes = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    strides: tuple[int, ...] = tensor.stride()
+    axes = sorted(range(len(strides)), key=lambda axis: -strides[axis])
     return raw, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), axes, tensor.device.type
 
 
