@@ -78,7 +78,8 @@ def test_frames_that_show_nothing_or_another_room_are_not_found(
     found = relocalise(sessions[1], Listed(listed[:8]))
     np.testing.assert_array_equal(np.flatnonzero(~found.found), [3, 4, 5])
     monkeypatch.setattr(textured_room, "_TEXTURES", [t[::-1, ::-1].swapaxes(0, 1) for t in _TEXTURES[::-1]])
-    nowhere = relocalise(sessions[1], Listed(frames(SECOND[:4])))
+    other = [Frame(i, i / 30, render(T), CAMERA) for i, T in enumerate(SECOND[:4])]
+    nowhere = relocalise(sessions[1], Listed(other))
     assert not nowhere.found.any()
     assert nowhere.trajectory.T_world_cam.shape == (0, 4, 4)
     assert list(nowhere.frame_index) == [0, 1, 2, 3]
