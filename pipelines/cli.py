@@ -12,7 +12,11 @@ from remov3r import __version__
 from remov3r.errors import Remov3rError
 
 INTERRUPTED = 130
-_DEPTH_SETS = ("7scenes", "tum", "posed", "scannet", "replica", "vkitti2")
+_DEPTH_SETS = (
+    *("7scenes", "tum", "posed", "scannet", "replica", "vkitti2"),
+    *("bonn", "icl-nuim", "kitti", "kitti-selection"),
+)
+_POSE_SETS = ("kitti-odometry", "euroc", "waymo", "robotcar")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -183,7 +187,7 @@ def _add_data(data: argparse.ArgumentParser) -> None:
     check = actions.add_parser(
         "check", help="look for the traps of data sets; exit status 1 if there are any"
     )
-    check.add_argument("dir", metavar="DIR", help="a sequence with depth, or a folder with some below it")
+    check.add_argument("dir", metavar="DIR", help="a sequence, or a folder with some below it")
     pack = actions.add_parser("pack", help="write WebDataset shards: one tar file per sequence")
     pack.add_argument("source", nargs="+", metavar="SOURCE", help="sequence, or folder with some below it")
     pack.add_argument("--out", required=True, metavar="DIR", help="folder of the tar files")
@@ -194,7 +198,7 @@ def _add_data(data: argparse.ArgumentParser) -> None:
     )
     pack.add_argument("--workers", type=int, default=1, metavar="N", help="sequences at a time (%(default)s)")
     for action in (check, pack):
-        action.add_argument("--dataset", default="auto", choices=("auto", *_DEPTH_SETS))
+        action.add_argument("--dataset", default="auto", choices=("auto", *_DEPTH_SETS, *_POSE_SETS))
         action.add_argument("--camera", metavar="FX,FY,CX,CY|FILE", help="in place of the data set's own")
     data.set_defaults(module="data")
 
@@ -213,7 +217,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         default="auto",
-        choices=("auto", "video", "folder", *_DEPTH_SETS),
+        choices=("auto", "video", "folder", *_DEPTH_SETS, *_POSE_SETS),
         help="what INPUT is (%(default)s: tell by what lies there)",
     )
     parser.add_argument(

@@ -31,7 +31,7 @@ def data_command(arguments: argparse.Namespace) -> int:
 def check_command(arguments: argparse.Namespace) -> int:
     """Check each sequence at or below a folder and print what was found."""
     errors = 0
-    for sequence in find_sequences(Path(arguments.dir), arguments.dataset):
+    for sequence in find_sequences(Path(arguments.dir), arguments.dataset, with_depth=False):
         with progress(str(sequence.path)) as show:
             findings = check_sequence(sequence.path, sequence.dataset, arguments.camera, show)
         Console().print(findings_table(f"{sequence.path} ({sequence.dataset})", findings))

@@ -21,7 +21,7 @@ PROTOCOL = Protocol(
 def test_shipped_protocols(name: str) -> None:
     protocol = load_protocol(name)
     assert protocol.name == name
-    assert protocol.dataset in {*SOURCES, "kitti"}
+    assert protocol.dataset in SOURCES
     assert protocol.source or name == "shared-small"
     assert protocol.evaluation.trajectory.tolerance_s == protocol.tolerance_s
 
