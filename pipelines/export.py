@@ -26,7 +26,14 @@ from remov3r.types import Reconstruction, Timings, TrackingState, Trajectory
 OWN_FILES = (
     *("trajectory.tum", "trajectory_online.tum", "keyframes.tum", "reference.tum", "frames.csv"),
     *("covariances.npz", "cloud.ply", "mesh.ply", "timings.json", "metrics.json", "config.toml"),
-    *("summary.json", "report.html", "keyframes/[0-9]*.npz", "keyframes/[0-9]*.jpg"),
+    *(
+        "summary.json",
+        "report.html",
+        "trajectory.png",
+        "errors.png",
+        "keyframes/[0-9]*.npz",
+        "keyframes/[0-9]*.jpg",
+    ),
 )
 
 

@@ -20,7 +20,8 @@ from remov3r.pipelines.load import load_reconstruction, read_source_name
 from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.provenance import code_version
 from remov3r.pipelines.reconstruct import StoppedEarlyError, reconstruct
-from remov3r.pipelines.report import ReportInput, report_html
+from remov3r.pipelines.report import ReportInput
+from remov3r.pipelines.report_files import put_report
 from remov3r.pipelines.session import keeper_for
 from remov3r.pipelines.session_files import FOLDER as SESSION
 from remov3r.pipelines.summary import summary_lines
@@ -144,10 +145,10 @@ def _put_report(
         put_trajectory(folder, "reference.tum", truth.reference)
     if metrics is not None:
         folder.put_text("metrics.json", metrics.to_json())
-    reference = truth.reference if metrics is not None else None
+    scored = truth if metrics is not None else GroundTruth()
     subtitle = f"ReMov3r {code_version()}"
-    page = report_html(ReportInput(result, source_name, subtitle, config_text, metrics, reference))
-    folder.put_text("report.html", page)
+    data = ReportInput(result, source_name, subtitle, config_text, metrics, scored.reference, scored.depth)
+    put_report(folder, data)
 
 
 def _assignments(arguments: argparse.Namespace) -> list[str]:
