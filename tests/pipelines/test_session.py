@@ -23,7 +23,6 @@ from remov3r.frontends.network import NetworkFrontEnd, NetworkFrontEndConfig
 from remov3r.frontends.recorded import NeutralFrame, RecordedFrontEnd, open_recording, write_recording
 from remov3r.geometry import inverse, se3_exp
 from remov3r.models.weights import save_network
-from remov3r.pipelines import session_files
 from remov3r.pipelines.config import PipelineConfig, load_config
 from remov3r.pipelines.reconstruct import reconstruct
 from remov3r.pipelines.session import SessionKeeper, keeper_for
@@ -265,7 +264,7 @@ def test_a_full_disk_stops_the_snapshots_and_not_the_run(
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(session_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(SessionKeeper, "due", True)
     result = reconstruct(Listed(room), config("bundle"), session=new_keeper(room, folder, resume=True))
     assert len(result.trajectory) == COUNT
