@@ -81,14 +81,14 @@ def adjust_window(landmark_map: LandmarkMap, config: AdjustmentConfig) -> Adjust
     return _adjust(landmark_map, rows[used[older]], held, config, config.solver)
 
 
-def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig) -> list[Adjustment]:
-    """Optimise the whole map twice, dropping what does not fit in between."""
+def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig, passes: int = 2) -> list[Adjustment]:
+    """Optimise the whole map, twice by default, dropping what does not fit in between."""
     keyframes = landmark_map.keyframes
     done: list[Adjustment] = []
     solver = config.solver.model_copy(
         update={"iterations": config.closing_iterations, "relative_tolerance": 1e-4}
     )
-    for _ in range(2):
+    for _ in range(passes):
         firsts: dict[int, int] = {}
         for i, keyframe in enumerate(keyframes):
             firsts.setdefault(keyframe.submap, i)

@@ -18,6 +18,7 @@ from remov3r.backends.adjustment import (
 from remov3r.backends.features import Gray, contrast, to_gray
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.loop_adjustment import adjust_loop
 from remov3r.backends.map_culling import CullingConfig, MapCuller
 from remov3r.backends.map_reuse import MapReuseConfig
 from remov3r.backends.pose_solver import PoseSolution
@@ -79,6 +80,7 @@ class BundleSession:
         self._state = TrackingState.OK
         self._covariance: Covariance | None = None  # of the last pose, where it was tracked
         self._missed, self._since_keyframe, self._keyframe_count = 0, 0, 0
+        self._since_loop = 0  # keyframes since the whole map was optimised
         self._lost, self._restart = False, False
         self._submap, self._submaps = 0, 0
         self._front_keyframe: tuple[int, Pose | None] = (-1, None)
@@ -126,7 +128,7 @@ class BundleSession:
         if insertion.joined:
             self._submap = 0
             self._note(f"frame {frame.index}: the new map was joined to the old one")
-        self._optimise()
+        self._optimise(insertion.is_loop)
         self._tell_jumps(self._culler.keyframe_added(self._config.tracker.pose))
         self._follow()
         return self._answer(frame, self._T_last, self._state, True, None)
@@ -239,7 +241,14 @@ class BundleSession:
         few = followed < self._config.keyframe_survivors * self._keyframe_count
         return few or self._since_keyframe >= self._config.keyframe_frames
 
-    def _optimise(self) -> None:
+    def _optimise(self, is_loop: bool) -> None:
+        self._since_loop += 1
+        loop = self._config.keyframing.loop
+        if is_loop and self._since_loop >= loop.rest_keyframes:
+            self._since_loop = 0
+            closed = adjust_loop(self.map, self._config.adjustment, loop)
+            what = "optimised" if closed.accepted else "optimisation rejected, kept as it was"
+            self._note(f"frame {self.map.keyframes[-1].frame_index}: loop found; whole map {what}")
         result = adjust_window(self.map, self._config.adjustment)
         if result is not None and not result.accepted:
             self._note(f"frame {self.map.keyframes[-1].frame_index}: window optimisation rejected")

@@ -13,6 +13,7 @@ from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
 from remov3r.backends.features import Describer, Descriptors, FeatureConfig, Gray, detect_corners
 from remov3r.backends.keyframe_links import measured_link
 from remov3r.backends.landmark_map import KeyframeLink, LandmarkMap
+from remov3r.backends.loop_adjustment import LoopAdjustmentConfig, is_loop_at
 from remov3r.backends.map_reuse import (
     MapReuseConfig,
     Reobservation,
@@ -34,6 +35,7 @@ Pixels = Float[np.ndarray, "n 2"]
 class KeyframingConfig(Config):
     """Insertion of keyframes."""
 
+    loop: LoopAdjustmentConfig = LoopAdjustmentConfig()
     min_scale_sigma: float = Field(0.005, gt=0)
     largest_sigma_log: float = Field(1.0, gt=0)
 
@@ -46,11 +48,13 @@ class Insertion:
         place: of the keyframe in the map.
         reobserved: old landmarks that were found again.
         joined: whether this joined the current submap to an older one.
+        is_loop: whether old landmarks say that the path to here has drifted more than a window can take up.
     """
 
     place: int
     reobserved: int
     joined: bool
+    is_loop: bool
 
 
 class KeyframeInserter:
@@ -98,9 +102,10 @@ class KeyframeInserter:
                 T_world_cam, joined = self._join(T_world_cam, pixels, descriptors, small, submap)
                 submap = 0 if joined else submap
             found = self._search(T_world_cam, pixels, descriptors, typical, submap)
+            is_loop = is_loop_at(found, T_world_cam, typical, self._config.loop)
             landmarks, reobserved = self._merge(landmarks, found)
         else:
-            reobserved = 0
+            reobserved, is_loop = 0, False
         fresh = np.flatnonzero(landmarks < 0)
         relative = sigma / depth
         start = np.where(np.isfinite(depth), depth, typical)
@@ -116,7 +121,7 @@ class KeyframeInserter:
             scale_sigma, submap, link,
         )  # fmt: skip
         self._scale_fresh(place, landmarks[fresh])
-        return Insertion(place, reobserved, joined)
+        return Insertion(place, reobserved, joined, is_loop)
 
     def look_up(self, gray: Gray) -> tuple[Reobservation, Pixels] | None:
         """Find the pose of a frame from its looks; returns the match and the pixels it is about."""
