@@ -66,9 +66,9 @@ class LongRun:
     """What was measured; errors of the final poses in metres and degrees, `finish_s` of the closing optimisation."""
 
     stretches: tuple[Stretch, ...]
-    ate_se3_m: float
-    rte_m: float
-    rre_deg: float
+    ate_se3_m: float | None
+    rte_m: float | None
+    rre_deg: float | None
     finish_s: float
     peak_mb: float
     not_ok: int
@@ -189,7 +189,7 @@ def as_markdown(run: LongRun, frames: int, distinct: int) -> str:
         "",
         f"Memory after the first {SETTLED} frames changes by {100 * memory:+.1f} % at most. Time per frame: "
         f"{early:.1f} ms in the first half of the rest, {late:.1f} ms in the second.",
-        f"Final poses: ATE SE(3) {run.ate_se3_m:.4f} m, RTE {run.rte_m:.4f} m, RRE {run.rre_deg:.3f}°; closing "
+        f"Final poses: ATE SE(3) {_known(run.ate_se3_m, 4)} m, RTE {_known(run.rte_m, 4)} m, RRE {_known(run.rre_deg, 3)}°; closing "
         f"optimisation {run.finish_s:.1f} s, peak memory {run.peak_mb:.0f} MB; frames not tracked: {run.not_ok}; "
         f"notes: {len(run.notes)}.",
         "",
@@ -227,6 +227,10 @@ def plot(run: LongRun, file: Path) -> None:
     for axes in (memory, speed):
         axes.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
+
+
+def _known(value: float | None, digits: int) -> str:
+    return "not known" if value is None else f"{value:.{digits}f}"
 
 
 def _trajectory(poses: dict[int, Pose]) -> Trajectory:

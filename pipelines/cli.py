@@ -171,15 +171,27 @@ def _add_tables(tables: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("network",), help="network: parameters, memory and time of each size")
-    bench.add_argument("--sizes", default="lite,small,paper", metavar="NAME,...", help="(%(default)s)")
-    bench.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    bench.add_argument("--precision", choices=("float32", "bfloat16"), help="bfloat16 on GPUs, else float32")
-    bench.add_argument("--frames", type=int, default=20, metavar="N", help="after the warm-up (%(default)s)")
-    bench.add_argument("--threads", type=int, default=1, help="of torch on a CPU (%(default)s)")
-    bench.add_argument("--compiled", action="store_true", help="measure torch.compile as well")
-    bench.add_argument("--out", metavar="FILE", help="also write the tables as Markdown")
-    bench.set_defaults(module="bench_network")
+    parts = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
+    network = parts.add_parser("network", help="parameters, memory and time of each size")
+    network.add_argument("--sizes", default="lite,small,paper", metavar="NAME,...", help="(%(default)s)")
+    network.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    network.add_argument(
+        "--precision", choices=("float32", "bfloat16"), help="bfloat16 on GPUs, else float32"
+    )
+    network.add_argument(
+        "--frames", type=int, default=20, metavar="N", help="after the warm-up (%(default)s)"
+    )
+    network.add_argument("--threads", type=int, default=1, help="of torch on a CPU (%(default)s)")
+    network.add_argument("--compiled", action="store_true", help="measure torch.compile as well")
+    network.add_argument("--out", metavar="FILE", help="also write the tables as Markdown")
+    network.set_defaults(module="bench_network")
+    long = parts.add_parser("long", help="memory and time of the bundle backend over thousands of frames")
+    long.add_argument("--frames", type=int, default=10_000, metavar="N", help="(%(default)s)")
+    long.add_argument("--distinct", type=int, default=600, metavar="N", help="rendered frames (%(default)s)")
+    long.add_argument("--every", type=int, default=500, metavar="N", help="frames per line (%(default)s)")
+    long.add_argument("--images", metavar="DIR", help="keep the rendered frames here, or take them from here")
+    long.add_argument("--out", metavar="FILE", help="also write the page as Markdown, with a plot beside it")
+    long.set_defaults(module="bench_long")
 
 
 def _add_data(data: argparse.ArgumentParser) -> None:

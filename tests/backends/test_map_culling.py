@@ -103,7 +103,7 @@ def test_only_crowds_are_thinned() -> None:
     assert 0 not in removed
     assert max(removed) < 10
     apart, _, _ = build_map()
-    assert crowding_keyframes(apart, range(0, 6), config) == []
+    assert crowding_keyframes(apart, range(0, 6), CullingConfig(crowd=1, near_share=0.02)) == []
 
 
 def test_the_map_stays_small_however_long_one_place_is_seen() -> None:
