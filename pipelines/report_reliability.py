@@ -16,6 +16,7 @@ BINS = 12
 MAX_KEYFRAMES = 40
 EVERY_PIXEL = 5
 MIN_M, MAX_M = 0.1, 10.0
+TrueDepth = Float[np.ndarray, "ht wt"]  # of a size of its own
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Reliability:
 
 
 def reliability(
-    triples: Iterable[tuple[DepthMap, DepthMap, DepthMap]], bins: int = BINS
+    triples: Iterable[tuple[DepthMap, DepthMap, TrueDepth]], bins: int = BINS
 ) -> Reliability | None:
     """Compare depth and its deviation with ground truth.
 
@@ -81,7 +82,7 @@ def keyframe_reliability(
     chosen = {k.frame_index: k for k in keyframes[::step]}
     depths = {f.index: f.depth_m for f in truth.frames(sorted(chosen)) if f.depth_m is not None}
 
-    def triple(dense: DensePrediction, index: int) -> tuple[DepthMap, DepthMap, DepthMap]:
+    def triple(dense: DensePrediction, index: int) -> tuple[DepthMap, DepthMap, TrueDepth]:
         return dense.depth_m, dense.sigma_m, depths[index]
 
     predicted = reliability(triple(chosen[i].dense, i) for i in depths)
