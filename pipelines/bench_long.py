@@ -189,8 +189,9 @@ def as_markdown(run: LongRun, frames: int, distinct: int) -> str:
         "",
         f"Memory after the first {SETTLED} frames changes by {100 * memory:+.1f} % at most. Time per frame: "
         f"{early:.1f} ms in the first half of the rest, {late:.1f} ms in the second.",
-        f"Final poses: ATE SE(3) {_known(run.ate_se3_m, 4)} m, RTE {_known(run.rte_m, 4)} m, RRE {_known(run.rre_deg, 3)}°; closing "
-        f"optimisation {run.finish_s:.1f} s, peak memory {run.peak_mb:.0f} MB; frames not tracked: {run.not_ok}; "
+        f"Final poses: ATE SE(3) {_known(run.ate_se3_m, 4)} m, RTE {_known(run.rte_m, 4)} m, RRE "
+        f"{_known(run.rre_deg, 3)}°; closing optimisation "
+        f"{run.finish_s:.1f} s, peak memory {run.peak_mb:.0f} MB; frames not tracked: {run.not_ok}; "
         f"notes: {len(run.notes)}.",
         "",
         "![Memory and time per frame](FIGURE)",
