@@ -11,17 +11,15 @@ import numpy as np
 import pytest
 
 from remov3r.camera import Camera
-from remov3r.data.association import interpolated_poses, nearest_in_time
 from remov3r.data.bonn import CAMERA as BONN_CAMERA
 from remov3r.data.bonn import T_MARKERS_CAM
 from remov3r.data.check import check_sequence
 from remov3r.data.icl_nuim import CAMERA as ICL_CAMERA
-from remov3r.data.pose_files import known_trajectory
 from remov3r.data.scenes import find_sequences
 from remov3r.data.sources import DEPTH_SETS, detect_dataset, open_source, read_reference
 from remov3r.errors import DataError
 from remov3r.eval.protocols import load_protocol
-from remov3r.geometry import inverse, se3_exp
+from remov3r.geometry import inverse
 from remov3r.types import Frame
 from tests.data.layouts import CAMERA, pose_of, room_frame, room_frames, room_pose, world_points
 from tests.data.more_layouts import (
@@ -379,27 +377,3 @@ class TestEuroc:
         file.write_text(file.read_text().replace(old, new))
         with pytest.raises(DataError, match=rf"sensor\.yaml.*{message}"):
             open_source(folder)
-
-
-class TestAssociation:
-    def test_poses_between(self) -> None:
-        """A screw motion with constant velocity: the turn is met exactly, the position on the chord."""
-        step = np.array([0.2, 0, 0, 0, 0, 0.1])
-        T = [se3_exp(np.zeros(6)), se3_exp(step), se3_exp(2 * step)]
-        truth = known_trajectory(range(3), [0.0, 1.0, 2.5], T)
-        half, gap, before, exact = interpolated_poses(truth, np.array([0.5, 2.0, -0.1, 2.5]), 1.2)
-        assert half is not None
-        np.testing.assert_allclose(half[:3, :3], se3_exp(0.5 * step)[:3, :3], atol=1e-12)
-        np.testing.assert_allclose(half[:3, 3], T[1][:3, 3] / 2, atol=1e-12)
-        assert gap is None, "1.5 s between its neighbours"
-        assert before is None
-        assert exact is not None
-        np.testing.assert_allclose(exact, T[2], atol=1e-12)
-
-    def test_nearest(self) -> None:
-        """Against the table of all distances."""
-        generator = np.random.default_rng(0)
-        times, candidates = generator.uniform(0, 10, 50), np.sort(generator.uniform(0, 10, 40))
-        distance = np.abs(times[:, None] - candidates)
-        expected = np.where(distance.min(1) <= 0.1, distance.argmin(1), -1)
-        assert nearest_in_time(times, candidates, 0.1).tolist() == expected.tolist()
