@@ -153,7 +153,8 @@ def parallax_rad(landmark_map: LandmarkMap, rows: Ids) -> Float[np.ndarray, " l"
     base = landmark_map.points[landmarks] - centres[landmark_map.anchor[landmarks]]
     angle = np.arctan2(np.linalg.norm(np.cross(ray, base), axis=1), (ray * base).sum(1))
     out = np.zeros(len(landmark_map.points))
-    np.maximum.at(out, landmarks, angle)
+    with np.errstate(invalid="ignore"):
+        np.maximum.at(out, landmarks, angle)
     return out
 
 

@@ -1,8 +1,8 @@
-"""Plots of compared trajectories as PNG files (matplotlib is imported here and nowhere else in this package)."""
+"""Plots as PNG files (matplotlib is imported here and nowhere else in this package)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def plot_trajectories(path: Path, errors: Mapping[str, FrameErrors], reference_m
     """
     figure = _figure(11.0, 5.8)
     centre = reference_m.mean(0)
-    directions = np.linalg.svd(reference_m - centre, full_matrices=False)[2]
+    directions = np.linalg.eigh((reference_m - centre).T @ (reference_m - centre))[1].T[::-1]
     panels = (("top", 1, "second"), ("side", 2, "third"))
     for n, (view, second, name) in enumerate(panels, 1):
         axes = figure.add_subplot(1, 2, n)
@@ -77,6 +77,24 @@ def plot_errors(path: Path, errors: Mapping[str, FrameErrors], align: str) -> No
     )
     figure.axes[-1].set_xlabel("time, s")
     _finish(path, figure, len(errors))
+
+
+def plot_series(path: Path, x: Sequence[float], series: Mapping[str, Sequence[float]], x_label: str) -> None:
+    """Draw several quantities over the same axis, one above the other, each from 0.
+
+    Args:
+        series: by its label, which names the unit.
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    figure = _figure(8.0, 2.5 * len(series))
+    for n, (label, values) in enumerate(series.items(), 1):
+        axes = figure.add_subplot(len(series), 1, n)
+        axes.plot(x, values, marker="o", markersize=3, color=_COLORS[0])
+        axes.set(ylabel=label, ylim=(0, None))
+        axes.grid(alpha=0.25)
+    figure.axes[-1].set_xlabel(x_label)
+    figure.savefig(path, format="png")
 
 
 def _styles(count: int) -> list[dict[str, str]]:

@@ -22,7 +22,8 @@ from remov3r.backends.bundle import BundleBackend, BundleConfig
 from remov3r.backends.features import FeatureConfig
 from remov3r.backends.tracking import TrackerConfig
 from remov3r.data.synthetic.source import SyntheticSource
-from remov3r.errors import ConfigError, MissingDependencyError
+from remov3r.errors import ConfigError
+from remov3r.eval.plots import plot_series
 from remov3r.eval.trajectory import evaluate_trajectory
 from remov3r.frontends.sensor import SensorFrontEnd
 from remov3r.geometry import inverse
@@ -212,22 +213,12 @@ def plot(run: LongRun, file: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib: pip install 'remov3r[eval]'") from error
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    memory, speed = figure.subplots(2, 1, sharex=True)
     ends = [s.end for s in run.stretches]
-    memory.plot(ends, [s.resident_mb for s in run.stretches], marker="o", markersize=3)
-    memory.set(ylabel="resident memory, MB", ylim=(0, None))
-    speed.plot(ends, [s.frame_ms for s in run.stretches], marker="o", markersize=3)
-    speed.set(ylabel="processor time per frame, ms", xlabel="frames", ylim=(0, None))
-    for axes in (memory, speed):
-        axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
+    series = {
+        "resident memory, MB": [s.resident_mb for s in run.stretches],
+        "processor time per frame, ms": [s.frame_ms for s in run.stretches],
+    }
+    plot_series(file, ends, series, "frames")
 
 
 def _known(value: float | None, digits: int) -> str:

@@ -45,7 +45,8 @@ def frames(room: DemoFiles, count: int) -> list[Frame]:
 
 
 def test_every_output_file_is_there_and_can_be_read(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == ALWAYS | {"reference.tum", "metrics.json"}
+    scored = {"reference.tum", "metrics.json", "trajectory.png", "errors.png"}
+    assert {path.name for path in finished.iterdir()} == ALWAYS | scored | {"covariances.npz"}
     for name, poses in (("trajectory", FRAMES), ("trajectory_online", FRAMES)):
         assert file_interface.read_tum_trajectory_file(str(finished / f"{name}.tum")).num_poses == poses
     result = load_reconstruction(finished)
