@@ -1,7 +1,10 @@
 """The stage timer against a clock that the test turns by hand."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from remov3r.pipelines.timing import StageTimer, peak_rss_mb
@@ -64,3 +67,11 @@ def test_peak_memory_is_of_this_process() -> None:
     block = bytearray(64 * 2**20)
     block[::4096] = b"x" * len(block[::4096])
     assert 64 < peak_rss_mb() < 1e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_of_the_process_that_starts_it_does_not_count() -> None:
+    held = np.ones(80_000_000)  # 640 MB
+    code = "from remov3r.pipelines.timing import peak_rss_mb; print(peak_rss_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < held.nbytes / 2**20 < peak_rss_mb()
