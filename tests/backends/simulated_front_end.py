@@ -1,11 +1,12 @@
-"""Front ends with known faults on a looping path: drift, biased scale, wrong confidences; and loops, true and wrong."""
+"""A looping path, noisy transforms along it, and loops, true and wrong."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from remov3r.backends.pose_graph_types import Edge
+from remov3r.frontends.simulated import random_motion
 from remov3r.geometry import inverse
-from remov3r.types import DensePrediction, Frame, FrameEstimate, PoseKind, RelativePose
+from remov3r.types import Frame, PoseKind, RelativePose
 from tests.backends.room import CAMERA
 
 
@@ -16,14 +17,6 @@ def ring(count: int, laps: float = 1.0, radius_m: float = 2.0) -> np.ndarray:
     T[:, :3, :3] = Rotation.from_euler("yx", np.stack([-a, 0.2 * np.sin(2 * a)], 1)).as_matrix()
     T[:, :3, 3] = np.stack([radius_m * np.cos(a), 0.2 * np.sin(3 * a), radius_m * np.sin(a)], 1)
     return np.asarray(inverse(T[0]) @ T)
-
-
-def small_motion(random: np.random.Generator, sigma_rad: float, sigma_m: float) -> np.ndarray:
-    """A pose near the identity."""
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_rotvec(random.normal(size=3) * sigma_rad).as_matrix()
-    T[:3, 3] = random.normal(size=3) * sigma_m
-    return T
 
 
 def covariance(sigma_rad: float, sigma_m: float) -> np.ndarray:
@@ -37,7 +30,7 @@ def odometry(truth: np.ndarray, random: np.random.Generator, sigma_rad: float, s
         Edge(
             i,
             i + 1,
-            inverse(truth[i]) @ truth[i + 1] @ small_motion(random, sigma_rad, sigma_m),
+            inverse(truth[i]) @ truth[i + 1] @ random_motion(random, sigma_rad, sigma_m),
             covariance(sigma_rad, sigma_m),
         )
         for i in range(len(truth) - 1)
@@ -63,9 +56,9 @@ def loops(
     """Noisy transforms between the pairs; the first `wrong` of them are anything."""
     out = []
     for n, (a, b) in enumerate(pairs):
-        T = inverse(truth[a]) @ truth[b] @ small_motion(random, sigma_rad, sigma_m)
+        T = inverse(truth[a]) @ truth[b] @ random_motion(random, sigma_rad, sigma_m)
         if n < wrong:
-            T = T @ small_motion(random, 0.7, 2.0)
+            T = T @ random_motion(random, 0.7, 2.0)
         out.append(Edge(a, b, T, covariance(sigma_rad, sigma_m)))
     return out
 
@@ -73,64 +66,6 @@ def loops(
 def ate(estimate: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square distance of the positions; both have the same first pose."""
     return float(np.sqrt(((estimate[:, :3, 3] - truth[:, :3, 3]) ** 2).sum(1).mean()))
-
-
-class SimulatedFrontEnd:
-    """Says how blank images lie to each other, with known faults; a keyframe every few frames.
-
-    Args:
-        truth: pose of each frame.
-        drift: random error of every step, as a share of its length and (in radians) of a radian per metre.
-        scale: of all its lengths; with `scale_drift` it changes by so much (as a logarithm) per keyframe.
-        boast: its stated standard deviations are so many times too small; None = it states none.
-    """
-
-    def __init__(
-        self,
-        truth: np.ndarray,
-        random: np.random.Generator,
-        drift: float,
-        scale: float = 1.0,
-        scale_drift: float = 0.0,
-        boast: float | None = 1.0,
-        keyframe_every: int = 5,
-    ) -> None:
-        self._boast, self._every = boast, keyframe_every
-        self._T_world_cam = [np.eye(4)]
-        self._variance = [np.zeros((6, 6))]
-        factors = scale * np.exp(scale_drift * (np.arange(len(truth)) // keyframe_every))
-        self.scales = 1 / factors
-        for i in range(1, len(truth)):
-            step = inverse(truth[i - 1]) @ truth[i]
-            length = float(np.linalg.norm(step[:3, 3]))
-            sigma_m = drift * length * np.sqrt(keyframe_every)  # of a keyframe's whole way, about `drift`
-            step[:3, 3] *= factors[i]
-            T = self._T_world_cam[-1] @ step @ small_motion(random, sigma_m * 0.5, sigma_m)
-            self._T_world_cam.append(T)
-            self._variance.append(covariance(sigma_m * 0.5, sigma_m))
-
-    @property
-    def poses(self) -> np.ndarray:
-        """What it says by itself."""
-        return np.stack(self._T_world_cam)
-
-    def process(self, frame: Frame) -> FrameEstimate:
-        """Estimate a frame."""
-        key = frame.index // self._every * self._every
-        T, T_key = self._T_world_cam[frame.index], self._T_world_cam[key]
-        if frame.index == key:
-            return FrameEstimate(key, key, np.eye(4), T_key, dense=blind())
-        stated = None
-        if self._boast is not None:
-            stated = np.sum(self._variance[key + 1 : frame.index + 1], axis=0) / self._boast**2
-        return FrameEstimate(frame.index, key, inverse(T_key) @ T, covariance=stated)
-
-    def prepare(self, frame: Frame) -> None:
-        """Work ahead on nothing."""
-
-    def promote(self) -> FrameEstimate:
-        """Never: its keyframes are its own."""
-        raise AssertionError("nothing asks for a keyframe where nothing is seen")
 
 
 class SimulatedLoops:
@@ -164,9 +99,9 @@ class SimulatedLoops:
             return ()
         T = inverse(self._truth[nearest]) @ self._truth[new]
         T[:3, 3] /= self._scales[nearest]
-        T = T @ small_motion(self._random, 0.003, 0.006)
+        T = T @ random_motion(self._random, 0.003, 0.006)
         if wrong:
-            T = T @ small_motion(self._random, 0.7, 2.0)
+            T = T @ random_motion(self._random, 0.7, 2.0)
         return (RelativePose(nearest, new, T, PoseKind.LOOP, covariance(0.003, 0.006), 50),)
 
     def relocalise(self, gray: object, descriptor: object) -> RelativePose | None:
@@ -178,10 +113,3 @@ def blank_frames(count: int) -> list[Frame]:
     """Images without anything to follow."""
     rgb = np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8)
     return [Frame(i, i / 30, rgb, CAMERA) for i in range(count)]
-
-
-def blind() -> DensePrediction:
-    """A dense prediction that sees nothing."""
-    size = (CAMERA.height, CAMERA.width)
-    none, points = np.zeros(size, np.float32), np.zeros((*size, 3), np.float32)
-    return DensePrediction(CAMERA, none, none, points, none, np.full(size, np.inf, np.float32))

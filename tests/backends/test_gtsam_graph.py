@@ -10,8 +10,9 @@ from remov3r.backends import gtsam_graph
 from remov3r.backends.gtsam_graph import PoseGraph
 from remov3r.backends.pose_graph_types import Edge, GraphConfig, Prior
 from remov3r.errors import DataError, MissingDependencyError
+from remov3r.frontends.simulated import random_motion
 from remov3r.geometry import inverse
-from tests.backends.simulated_front_end import ate, chained, covariance, loops, odometry, ring, small_motion
+from tests.backends.simulated_front_end import ate, chained, covariance, loops, odometry, ring
 
 COUNT = 50
 TRUTH = ring(COUNT, laps=2)
@@ -263,7 +264,7 @@ def test_priors_are_loose_and_robust() -> None:
     loose = covariance(0.05, 0.05)
     for index in range(10, COUNT):
         wild = index % 5 == 0
-        T = TRUTH[index] @ small_motion(np.random.default_rng(index), 0.0, 3.0 if wild else 0.02)
+        T = TRUTH[index] @ random_motion(np.random.default_rng(index), 0.0, 3.0 if wild else 0.02)
         graph.add_prior(Prior(index, T, loose))
     assert graph.close().accepted
     assert ate(poses(graph), TRUTH) < 0.4 * ate(start, TRUTH)

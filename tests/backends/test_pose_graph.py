@@ -17,19 +17,17 @@ from remov3r.backends.tracking import TrackerConfig
 from remov3r.config import Config
 from remov3r.errors import ConfigError, DataError
 from remov3r.frontends.sensor import SensorFrontEnd
+from remov3r.frontends.simulated import SimulatedConfig, SimulatedFrontEnd, random_motion
 from remov3r.geometry import inverse, umeyama
 from remov3r.protocols import Backend
 from remov3r.types import Frame, FrameEstimate, PoseKind, RelativePose, TrackedPose, TrackingState
 from tests.backends.room import CAMERA, prediction, room_depth
 from tests.backends.simulated_front_end import (
-    SimulatedFrontEnd,
     SimulatedLoops,
     ate,
     blank_frames,
-    blind,
     covariance,
     ring,
-    small_motion,
 )
 from tests.backends.textured_room import (
     DepthOnlyFrontEnd,
@@ -43,6 +41,7 @@ from tests.backends.textured_room import (
 COUNT = 100
 TRUTH = ring(COUNT, laps=2)
 BLANK = blank_frames(COUNT)
+BLIND = prediction(np.zeros((CAMERA.height, CAMERA.width)))
 SMALL = PoseGraphConfig(
     tracker=TrackerConfig(features=FeatureConfig(corners=120)), keyframe_frames=6, loop_closure=False
 )
@@ -66,7 +65,8 @@ def simulated(
     similarity: bool = False,
 ) -> tuple[SimulatedFrontEnd, PoseGraphBackend]:
     random = np.random.default_rng(seed)
-    front_end = SimulatedFrontEnd(TRUTH, random, drift, scale, scale_drift, boast)
+    faults = SimulatedConfig(drift=drift, scale=scale, scale_drift=scale_drift, boast=boast, keyframe_every=5)
+    front_end = SimulatedFrontEnd(TRUTH, random, faults)
     finder = SimulatedLoops(TRUTH, random, wrong, front_end.scales)
     config = PoseGraphConfig(loop_closure=looped, graph=GraphConfig(similarity=similarity))
     backend = PoseGraphBackend(config, lambda camera: finder)
@@ -132,7 +132,7 @@ def test_covariances_of_every_frame_are_honest() -> None:
 def test_a_frames_covariance_is_its_keyframes_carried_over_and_its_own() -> None:
     # The adjoint against a sample: keyframe and frame perturbed, the world pose's error collected.
     random = np.random.default_rng(0)
-    T_key_cam = small_motion(random, 0.5, 1.0)
+    T_key_cam = random_motion(random, 0.5, 1.0)
     sigma_key, sigma_own, scale = 0.01, 0.004, 1.7
     errors = []
     for _ in range(1500):
@@ -292,7 +292,11 @@ def test_poses_that_are_no_numbers_are_noted_and_held() -> None:
             )
 
     backend = PoseGraphBackend(PoseGraphConfig(loop_closure=False))
-    answers = drive(BLANK[:40], Broken(TRUTH, np.random.default_rng(0), 0.01), backend)
+    answers = drive(
+        BLANK[:40],
+        Broken(TRUTH, np.random.default_rng(0), SimulatedConfig(drift=0.01, keyframe_every=5)),
+        backend,
+    )
     notes = backend.finish()
     assert sum("NaN" in note for note in notes) == 1
     assert all("\n" not in note for note in notes)
@@ -308,7 +312,7 @@ def test_nothing_one_frame_and_misuse() -> None:
     assert backend.covariances() == {}
     assert not backend.wants_keyframe()
     backend = PoseGraphBackend(PoseGraphConfig(loop_closure=False))
-    first = FrameEstimate(0, 0, np.eye(4), dense=blind())
+    first = FrameEstimate(0, 0, np.eye(4), dense=BLIND)
     with pytest.raises(DataError, match="after track"):
         backend.add_keyframe(BLANK[0], first)
     backend.track(BLANK[0], first)
