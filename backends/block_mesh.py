@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from scipy.sparse.csgraph import connected_components
 
 from remov3r.backends.block_spill import BLOCK, BlockStore
@@ -41,7 +41,7 @@ def extract_mesh(
             parts.append(part)
     if not parts:
         return None
-    return without_small_pieces(_joined(parts) if len(parts) > 1 else parts[0], min_component_triangles)
+    return without_small_pieces(joined(parts), min_component_triangles)
 
 
 def _boxes(keys: Int[np.ndarray, "n 3"], low: Corner, high: Corner) -> Iterator[tuple[Corner, Corner]]:
@@ -109,11 +109,17 @@ def _inside(mesh: Mesh, low: Corner, high: Corner, voxel_m: float) -> Mesh | Non
     return _with_triangles(mesh, mesh.triangles[((block >= low) & (block < high)).all(1)])
 
 
-def _joined(parts: list[Mesh]) -> Mesh:
-    """Put pieces together; vertices at the same place (bit for bit, as on seams) become one."""
+def joined(parts: list[Mesh]) -> Mesh:
+    """Put pieces together, in an order that depends on the surface alone: Open3D's differs from run to run.
+
+    Vertices at the same place (bit for bit, as on seams) become one.
+    """
     first = np.cumsum([0] + [len(part.vertices_m) for part in parts])
     vertices = np.concatenate([part.vertices_m for part in parts]) + np.float32(0)  # no -0
-    order = np.lexsort(vertices.T)
+    colors = np.concatenate([part.colors for part in parts])
+    normals = np.concatenate([part.normals for part in parts])
+    bits = vertices.view(np.uint32).astype(np.uint64)
+    order = _sorted_by((bits[:, 0] << np.uint64(32)) | bits[:, 1], vertices[:, 2], *colors.T, *normals.T)
     new = np.ones(len(order), bool)
     new[1:] = (vertices[order[1:]] != vertices[order[:-1]]).any(1)
     number = np.empty(len(order), np.int64)
@@ -121,12 +127,20 @@ def _joined(parts: list[Mesh]) -> Mesh:
     kept = order[new]
     triangles = number[np.concatenate([part.triangles + n for part, n in zip(parts, first)])]
     a, b, c = triangles.T
-    return Mesh(
-        vertices[kept],
-        triangles[(a != b) & (b != c) & (c != a)],
-        np.concatenate([part.colors for part in parts])[kept],
-        np.concatenate([part.normals for part in parts])[kept],
-    )
+    triangles = triangles[(a != b) & (b != c) & (c != a)]
+    a, b, c = triangles.T
+    return Mesh(vertices[kept], triangles[_sorted_by(a * len(kept) + b, c)], colors[kept], normals[kept])
+
+
+def _sorted_by(key: Shaped[np.ndarray, " n"], *further: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Order by a key of 64 bits, and by further ones where it ties: faster than lexsort where few do."""
+    order = np.argsort(key)
+    key = key[order]
+    same = np.concatenate([[False], key[1:] == key[:-1], [False]])
+    tied = np.flatnonzero(same[1:] | same[:-1])
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((*(column[rows] for column in reversed(further)), key[tied]))]
+    return order
 
 
 def without_small_pieces(mesh: Mesh, min_triangles: int) -> Mesh | None:
