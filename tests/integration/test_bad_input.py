@@ -155,13 +155,13 @@ def test_interrupt_in_mid_run_saves_what_was_done(
             os.kill(os.getpid(), signal.SIGINT)
         return answer
 
-    original = Slam.track
+    original, handler = Slam.track, signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(Slam, "track", track_then_interrupt)
     done = remov3r("run", room.frames, *SENSOR, "--no-mesh", "--out", tmp_path / "out")
     assert done.status == 130
     assert "stopped after 9 of 40 frames: interrupted; what was done until then is saved" in done.err
     assert len(load_reconstruction(tmp_path / "out").trajectory) == 9
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_disk_that_fills_up_while_saving(

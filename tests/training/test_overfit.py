@@ -21,7 +21,7 @@ def test_the_clip_is_the_one_asked_for(posed_folder: Path, tmp_path: Path) -> No
 
 
 def test_a_few_steps_lower_the_errors_of_the_clip(posed_folder: Path, tmp_path: Path) -> None:
-    config = overfit_config(4, 1, [])
+    config = overfit_config(4, 1, ["optimizer.warmup_steps=10", "clips.lr=1e-3"])  # there are 40 steps
     config = config.model_copy(
         update={"network": tiny_config(), "width": 64, "height": 64, "precision": "fp32"}
     )
