@@ -8,6 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from remov3r.backends.keyframe_store import KeyframeStore
 from remov3r.camera import Camera
 from remov3r.errors import ShapeError, TrackingError
 from remov3r.geometry import project_to_se3
@@ -25,12 +26,15 @@ from remov3r.types import (
 
 
 class Recording:
-    """Every frame's online pose and every keyframe's image and depth, in the order of arrival."""
+    """Every frame's online pose and every keyframe's image and depth, in the order of arrival.
+
+    Only the latest keyframes are in memory; the others wait in a temporary folder, which `close` removes.
+    """
 
     def __init__(self, keyframe_width: int) -> None:
         self._keyframe_width = keyframe_width
         self._tracked: list[TrackedPose] = []
-        self._keyframes: list[Keyframe] = []
+        self._keyframes = KeyframeStore()
         self._lost: set[int] = set()
         self._camera: Camera | None = None
 
@@ -56,7 +60,7 @@ class Recording:
         size = (dense.camera.width, dense.camera.height)
         rgb = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         pose = np.eye(4)  # until the end, when `keyframes` gives the optimised one
-        self._keyframes.append(Keyframe(frame.index, frame.timestamp_s, rgb, pose, dense, dense))
+        self._keyframes.put(Keyframe(frame.index, frame.timestamp_s, rgb, pose, dense, dense))
 
     @property
     def keyframe_count(self) -> int:
@@ -123,7 +127,11 @@ class Recording:
             notes.append("no mesh and no cloud: switched off (mesh = false)")
         elif not meshed:
             notes.append("no mesh: no surface was seen in any keyframe's depth")
-        return tuple(notes)
+        return (*notes, *self._keyframes.notes)
+
+    def close(self) -> None:
+        """Forget the keyframes and remove the folder that they were in."""
+        self._keyframes.close()
 
 
 def lost_stretches(trajectory: Trajectory) -> Iterator[str]:

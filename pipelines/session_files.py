@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 from pydantic import Field
 
 from remov3r import __version__
-from remov3r.backends.keyframe_store import CODEC
+from remov3r.backends.keyframe_store import CODEC, KeyframeStore
 from remov3r.config import Config, build
 from remov3r.errors import ConfigError, DataError
 from remov3r.pipelines.session_pickle import from_bytes, to_bytes
@@ -28,7 +28,7 @@ from remov3r.types import Keyframe
 FOLDER = "session"  # in the output folder of a run
 MANIFEST = "manifest.json"
 KEYFRAMES = "keyframes"
-VERSION = 1
+VERSION = 2
 
 
 class SessionConfig(Config):
@@ -69,7 +69,7 @@ class Manifest(Config):
     """
 
     format: Literal["remov3r session"] = "remov3r session"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     remov3r: str = __version__
     source: SourceMark | None
     config: dict[str, Any]
@@ -137,7 +137,7 @@ class SessionFolder:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != manifest.digest:
             raise DataError(f"{path}: damaged: its checksum differs from the manifest's")
-        return from_bytes(content, self._keyframe, str(path))
+        return from_bytes(content, self._keyframes, str(path))
 
     def commit(self, manifest: Manifest, state: object) -> None:
         """Put a new state in place of the one before, which stays until this one is whole.
@@ -147,7 +147,7 @@ class SessionFolder:
         """
         try:
             (self.path / KEYFRAMES).mkdir(parents=True, exist_ok=True)
-            content = to_bytes(state, self._put_keyframe)
+            content = to_bytes(state, self._put_keyframes)
             digest = hashlib.sha256(content).hexdigest()
             name = f"state-{manifest.frames_done:08d}-{digest[:8]}.pickle"
             _put(self.path / name, lambda file: file.write(content))
@@ -183,21 +183,27 @@ class SessionFolder:
             if not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _put_keyframe(self, keyframe: Keyframe) -> None:
-        index = keyframe.frame_index
-        if index not in self._stored:  # keyframes do not change until the end
-            _put(self.path / KEYFRAMES / CODEC.name(index), lambda file: CODEC.save(file, keyframe))
-            self._stored.add(index)
+    def _put_keyframes(self, keyframes: KeyframeStore) -> None:
+        for index in keyframes.indices:
+            if index not in self._stored:  # keyframes do not change until the end
+                self._put_keyframe(keyframes.get(index))
+                self._stored.add(index)
 
-    def _keyframe(self, frame_index: int) -> Keyframe:
-        path = self.path / KEYFRAMES / CODEC.name(int(frame_index))
-        try:
-            with path.open("rb") as file:
-                keyframe = CODEC.load(file)
-        except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-            raise DataError(f"{path.name}: missing or damaged: {error}") from error
-        self._stored.add(keyframe.frame_index)
-        return keyframe
+    def _put_keyframe(self, keyframe: Keyframe) -> None:
+        path = self.path / KEYFRAMES / CODEC.name(keyframe.frame_index)
+        _put(path, lambda file: CODEC.save(file, keyframe))
+
+    def _keyframes(self, indices: tuple[int, ...]) -> KeyframeStore:
+        keyframes = KeyframeStore()
+        for index in indices:
+            path = self.path / KEYFRAMES / CODEC.name(int(index))
+            try:
+                with path.open("rb") as file:
+                    keyframes.put(CODEC.load(file))
+            except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+                raise DataError(f"{path.name}: missing or damaged: {error}") from error
+        self._stored.update(indices)
+        return keyframes
 
 
 def _put(path: Path, save: Callable[[BinaryIO], object]) -> None:

@@ -2,7 +2,7 @@
 
 A pickle names the functions that are to be called when it is read. Here nothing but this package's own classes
 of state, numpy arrays and a few containers may be named, so a file from elsewhere cannot run code. Tensors go
-through numpy; keyframes lie in files of their own and are referred to by their number.
+through numpy; keyframes lie in files of their own and are referred to by their numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from remov3r.backends.keyframe_store import KeyframeStore
 from remov3r.errors import DataError
-from remov3r.types import Keyframe
 
-PutKeyframe = Callable[[Keyframe], None]
-GetKeyframe = Callable[[int], Keyframe]
+PutKeyframes = Callable[[KeyframeStore], None]
+GetKeyframes = Callable[[tuple[int, ...]], KeyframeStore]
 
 _PACKAGES = ("remov3r.backends.", "remov3r.frontends.", "remov3r.models.")
 _MODULES = ("remov3r.types", "remov3r.camera", "remov3r.pipelines.recording")
@@ -36,23 +36,23 @@ _KNOWN: dict[str, Any] = {
 }
 
 
-def to_bytes(state: object, put_keyframe: PutKeyframe) -> bytes:
+def to_bytes(state: object, put_keyframes: PutKeyframes) -> bytes:
     """Pickle a state.
 
     Args:
-        put_keyframe: called with each keyframe met, which the pickle then only refers to.
+        put_keyframes: called with each store of keyframes met; the pickle only refers to these.
     Raises:
         DataError: it holds something that could not be read back, such as a plug-in's own class.
     """
     stream = io.BytesIO()
     try:
-        _Pickler(stream, put_keyframe).dump(state)
+        _Pickler(stream, put_keyframes).dump(state)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"the state of this run cannot be saved: {error}") from error
     return stream.getvalue()
 
 
-def from_bytes(content: bytes, get_keyframe: GetKeyframe, where: str) -> Any:
+def from_bytes(content: bytes, get_keyframes: GetKeyframes, where: str) -> Any:
     """Read what `to_bytes` wrote.
 
     Args:
@@ -61,42 +61,42 @@ def from_bytes(content: bytes, get_keyframe: GetKeyframe, where: str) -> Any:
         DataError: it is damaged, of another version, or names something that is not allowed.
     """
     try:
-        return _Unpickler(io.BytesIO(content), get_keyframe).load()
+        return _Unpickler(io.BytesIO(content), get_keyframes).load()
     except Exception as error:  # damaged pickles raise whatever they like
         raise DataError(f"{where}: cannot be read: {error}") from error
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, stream: io.BytesIO, put_keyframe: PutKeyframe) -> None:
+    def __init__(self, stream: io.BytesIO, put_keyframes: PutKeyframes) -> None:
         super().__init__(stream, protocol=5)
-        self._put_keyframe = put_keyframe
+        self._put_keyframes = put_keyframes
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, torch.Tensor):
             return _tensor, _parts(obj)
-        if isinstance(obj, Keyframe):
-            self._put_keyframe(obj)
-            return _stored_keyframe, (obj.frame_index,)
+        if isinstance(obj, KeyframeStore):
+            self._put_keyframes(obj)
+            return _stored_keyframes, (obj.indices,)
         if callable(obj) and hasattr(obj, "__qualname__"):
             _found(obj.__module__, obj.__qualname__)  # what is refused later is refused now
         return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, get_keyframe: GetKeyframe) -> None:
+    def __init__(self, stream: io.BytesIO, get_keyframes: GetKeyframes) -> None:
         super().__init__(stream)
-        self._get_keyframe = get_keyframe
+        self._get_keyframes = get_keyframes
 
     def find_class(self, module: str, name: str) -> Any:
         found = _found(module, name)
-        return self._get_keyframe if found is _stored_keyframe else found
+        return self._get_keyframes if found is _stored_keyframes else found
 
 
 def _found(module: str, name: str) -> Any:
     """Return what a pickle names, or refuse it."""
     if f"{module}.{name}" in _KNOWN:
         return _KNOWN[f"{module}.{name}"]
-    if module == __name__ and name in ("_tensor", "_stored_keyframe"):
+    if module == __name__ and name in ("_tensor", "_stored_keyframes"):
         return globals()[name]
     if (module in _MODULES or module.startswith(_PACKAGES)) and name.isidentifier():
         found = getattr(importlib.import_module(module), name, None)
@@ -105,7 +105,7 @@ def _found(module: str, name: str) -> Any:
     raise pickle.PicklingError(f"{module}.{name} is not part of a run's state")
 
 
-def _stored_keyframe(frame_index: int) -> Keyframe:
+def _stored_keyframes(indices: tuple[int, ...]) -> KeyframeStore:
     raise AssertionError("stands for the reader's own function")
 
 

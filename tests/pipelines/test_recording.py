@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from remov3r.pipelines.thinning import at_most_wide
 from remov3r.types import (
     Frame,
     FrameEstimate,
+    Keyframe,
     PoseKind,
     RelativePose,
     TrackedPose,
@@ -82,6 +84,19 @@ def test_keyframes_shrink_and_keep_image_and_depth_of_one_size() -> None:
     (keyframe,) = recording.keyframes({0: np.eye(4)})
     assert keyframe.dense.depth_m.shape == keyframe.rgb.shape[:2] == (24, 32)
     assert recording.camera == frame.camera
+
+
+def test_a_long_run_keeps_few_keyframes_in_memory_and_loses_none() -> None:
+    camera = Camera(16, 12, 15.0, 15.0, 7.5, 5.5)
+    recording = Recording(keyframe_width=32)
+    for index in range(50):
+        frame = Frame(index, index / 30, np.full((12, 16, 3), index, np.uint8), camera)
+        recording.add_keyframe(frame, FrameEstimate(index, index, np.eye(4), dense=dense(camera=camera)))
+    gc.collect()
+    assert sum(type(thing) is Keyframe for thing in gc.get_objects()) <= 32
+    keyframes = list(recording.keyframes({index: np.eye(4) for index in range(50)}))
+    assert [k.frame_index for k in keyframes] == list(range(50))
+    recording.close()
 
 
 def test_a_keyframe_needs_depth_and_a_run_needs_a_frame() -> None:

@@ -109,8 +109,8 @@ def test_the_graph_goes_on_incrementally(similarity: bool) -> None:
             if n == 20:
                 graph.close()
             if saving and n % 2:
-                content = to_bytes(graph, lambda keyframe: None)
-                graph = from_bytes(content, lambda index: pytest.fail("no keyframes"), "here")
+                content = to_bytes(graph, lambda keyframes: None)
+                graph = from_bytes(content, lambda indices: pytest.fail("no keyframes"), "here")
             online.append(float(graph.state(n).T_world_key[0, 3]))
         graph.close()
         return graph, online
@@ -128,9 +128,9 @@ def continued(make: Any, room: list[Frame]) -> tuple[list[FrameEstimate], list[F
     first: FrontEnd = make()
     for frame in room[:6]:
         first.process(frame)
-    content = to_bytes(first.__getstate__(), lambda keyframe: None)
+    content = to_bytes(first.__getstate__(), lambda keyframes: None)
     second = make()
-    state = from_bytes(content, lambda index: pytest.fail("no keyframes"), "here")
+    state = from_bytes(content, lambda indices: pytest.fail("no keyframes"), "here")
     getattr(second, "__setstate__", second.__dict__.update)(state)
     return tuple(  # type: ignore[return-value]
         [e for frame in room[6:9] for e in (front_end.process(frame), front_end.promote())]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from remov3r.backends.keyframe_store import KeyframeStore
 from remov3r.camera import Camera
 from remov3r.errors import DataError
 from remov3r.pipelines.session_pickle import from_bytes, to_bytes
@@ -18,12 +19,12 @@ from remov3r.types import Keyframe, TrackingState
 from tests.pipelines.results import dense
 
 
-def no_keyframe(index: int) -> Keyframe:
-    raise AssertionError("no keyframe was saved")
+def no_keyframes(indices: tuple[int, ...]) -> KeyframeStore:
+    raise AssertionError("no keyframes were saved")
 
 
 def back(state: object) -> object:
-    return from_bytes(to_bytes(state, lambda keyframe: None), no_keyframe, "here")
+    return from_bytes(to_bytes(state, lambda keyframes: None), no_keyframes, "here")
 
 
 def named(module: str, name: str) -> bytes:
@@ -74,11 +75,20 @@ def test_keyframes_lie_elsewhere() -> None:
     keyframe = Keyframe(
         7, 0.7, np.zeros((*geometry.depth_m.shape, 3), np.uint8), np.eye(4), geometry, geometry
     )
-    put: list[Keyframe] = []
-    content = to_bytes([keyframe, keyframe], put.append)
-    assert put == [keyframe]
+    store = KeyframeStore()
+    put: list[KeyframeStore] = []
+    store.put(keyframe)
+    content = to_bytes([store, store], put.append)
+    assert put == [store]
     assert len(content) < 500
-    assert from_bytes(content, {7: keyframe}.__getitem__, "here") == [keyframe, keyframe]
+    asked: list[tuple[int, ...]] = []
+
+    def found(indices: tuple[int, ...]) -> KeyframeStore:
+        asked.append(indices)
+        return store
+
+    assert from_bytes(content, found, "here") == [store, store]
+    assert asked == [(7,)]
 
 
 class Command:
@@ -99,15 +109,15 @@ class Command:
         named("torch.storage", "_load_from_bytes"),
         b"",
         b"no pickle",
-        to_bytes({"a": np.arange(100)}, lambda keyframe: None)[:-30],
+        to_bytes({"a": np.arange(100)}, lambda keyframes: None)[:-30],
     ],
 )
 def test_nothing_else_comes_to_life(content: bytes) -> None:
     with pytest.raises(DataError, match="here: cannot be read"):
-        from_bytes(content, no_keyframe, "here")
+        from_bytes(content, no_keyframes, "here")
 
 
 @pytest.mark.parametrize("thing", [lambda: 0, open, torch.nn.Linear(1, 1), Command()])
 def test_what_could_not_be_read_back_is_not_written(thing: object) -> None:
     with pytest.raises(DataError, match="cannot be saved"):
-        to_bytes({"thing": thing}, lambda keyframe: None)
+        to_bytes({"thing": thing}, lambda keyframes: None)
