@@ -163,6 +163,13 @@ class PoseGraphBackend:
         """Return the covariance of T_world_cam of every tracked frame: its keyframe's and its own together."""
         return self._frames.covariances(self._graph.states(), self._graph.covariances())
 
+    def loops(self) -> tuple[RelativePose, ...]:
+        """Return the loops that hold the graph together; those found wrong are left out."""
+        kept = (e for e, wrong in zip(self._graph.loops, self._graph.wrong) if not wrong)
+        return tuple(
+            RelativePose(e.from_index, e.to_index, e.T_from_to, PoseKind.LOOP, e.covariance) for e in kept
+        )
+
     def landmarks(self, frame_index: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Return no landmarks; where keyframes have their own scales, a grid of pixels and rescaled z-depth."""
         coarse = self._depths.get(frame_index)

@@ -192,6 +192,28 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     long.add_argument("--images", metavar="DIR", help="keep the rendered frames here, or take them from here")
     long.add_argument("--out", metavar="FILE", help="also write the page as Markdown, with a plot beside it")
     long.set_defaults(module="bench_long")
+    backends = parts.add_parser("backends", help="none, pose_graph and bundle against the front end alone")
+    backends.add_argument(
+        "--sequence", action="append", metavar="NAME", help="synthetic ones; all if not given"
+    )
+    backends.add_argument(
+        "--data", action="append", default=[], metavar="DIR", help="a real sequence; alone without --sequence"
+    )
+    backends.add_argument(
+        "--front-end", action="append", metavar="NAME", help="of the table; all if not given"
+    )
+    backends.add_argument("--frames", type=int, default=240, metavar="N", help="rendered (%(default)s)")
+    backends.add_argument("--config", default="lite", metavar="NAME|FILE", help="(%(default)s)")
+    backends.add_argument(
+        "--images", metavar="DIR", help="keep the rendered frames here, or take them from here"
+    )
+    backends.add_argument(
+        "--out",
+        default="out/bench/backends.md",
+        metavar="FILE",
+        help="page, with a JSON beside it (%(default)s)",
+    )
+    backends.set_defaults(module="bench_backends")
 
 
 def _add_data(data: argparse.ArgumentParser) -> None:

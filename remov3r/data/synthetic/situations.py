@@ -1,4 +1,4 @@
-"""Rendered sequences that try a backend: a corridor, a loop walked twice, a turn on the spot, images lost for a while."""
+"""Rendered sequences that try a backend: a corridor, a loop walked twice, a turn on the spot, lost images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from remov3r.camera import Camera
 from remov3r.data.synthetic.paths import look_along
 from remov3r.data.synthetic.rooms import RoomConfig
+from remov3r.data.synthetic.sensor import SensorConfig
 from remov3r.data.synthetic.world import SyntheticWorld, WorldConfig
 from remov3r.errors import DataError
 from remov3r.types import Frame
@@ -18,6 +19,7 @@ from remov3r.types import Frame
 Poses = Float[np.ndarray, "n 4 4"]
 CAMERA = Camera(256, 192, 208.0, 208.0, 127.5, 95.5)
 LOST_SHARE = (0.42, 0.5)  # of the frames of lost-and-found, in which the lens is covered
+_SENSOR = SensorConfig(noise=(0.003, 0.01), motion_blur=0.3, jpeg_quality=(90, 97))
 _CORRIDOR = RoomConfig(side_m=(2.2, 3.2), hall_share=0.5, hall_side_m=(9.0, 11.0), paint_share=0.0)
 _ROOM = RoomConfig(side_m=(3.5, 5.0), hall_share=0.0, paint_share=0.0)
 
@@ -78,10 +80,10 @@ def _gaze(yaw: Float[np.ndarray, " n"], down: Float[np.ndarray, " n"]) -> Float[
 
 
 SITUATIONS: dict[str, Situation] = {
-    "corridor": Situation(_CORRIDOR, 9, False, _corridor),
-    "loop": Situation(_ROOM, 5, True, _two_rounds),
-    "rotation": Situation(_ROOM, 19, False, _turn),
-    "lost-and-found": Situation(_ROOM, 10, True, _there_and_back, loses_images=True),
+    "corridor": Situation(_CORRIDOR, 16, False, _corridor),
+    "loop": Situation(_ROOM, 9, True, _two_rounds),
+    "rotation": Situation(_ROOM, 2, False, _turn),
+    "lost-and-found": Situation(_ROOM, 0, True, _there_and_back, loses_images=True),
 }
 
 
@@ -107,7 +109,7 @@ class SituationSource:
         self.name, self.camera = name, CAMERA
         self.T_world_cam: Poses = situation.path(frames)
         self.lost = lost_frames(name, frames)
-        self._world = SyntheticWorld(WorldConfig(texture_px=256, room=situation.room))
+        self._world = SyntheticWorld(WorldConfig(texture_px=256, room=situation.room, sensor=_SENSOR))
 
     def __len__(self) -> int:
         """Return the number of frames."""

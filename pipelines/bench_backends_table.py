@@ -1,0 +1,206 @@
+"""The table of `remov3r bench backends`: rows, how each compares with the front end alone, and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+
+from remov3r.errors import DataError
+from remov3r.pipelines.tables import cell, markdown_table
+
+WORSE = 1.02  # a backend may not have more than this times the front end's error ...
+BETTER = 0.7  # ... and where places are seen again not more than this times
+LEAST_M = 0.001  # differences of errors below it are none
+NEES_RANGE = (0.3 * 6, 3.0 * 6)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    Attributes:
+        loops: whether places seen again were looked for; None for the front end alone.
+        looped: the sequence sees places again.
+        biased: all lengths of the front end are off by one factor, which no backend can know.
+        nees: mean over the frames; None without covariances.
+        nees_known: the noise is what the front end says it is, so that the NEES must be about six.
+        loops_given, precision, place_precision, recall: loops against the truth.
+        problem: why there is no figure.
+    """
+
+    sequence: str
+    front_end: str
+    backend: str
+    loops: bool | None
+    looped: bool
+    biased: bool
+    version: str
+    se3_m: float | None = None
+    sim3_m: float | None = None
+    scale: float | None = None
+    rre_deg: float | None = None
+    nees: float | None = None
+    nees_known: bool = False
+    loops_given: int | None = None
+    precision: float | None = None
+    place_precision: float | None = None
+    recall: float | None = None
+    lost: int = 0
+    cpu_s: float = 0.0
+    problem: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def key(self) -> tuple[str, str, str, bool | None]:
+        """What a row is about; there is one row for each."""
+        return self.sequence, self.front_end, self.backend, self.loops
+
+    @property
+    def nees_wrong(self) -> bool:
+        """Whether the covariances are not honest, where that can be told."""
+        low, high = NEES_RANGE
+        return self.nees_known and self.nees is not None and not low <= self.nees <= high
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A backend against the front end alone.
+
+    Attributes:
+        se3, sim3: its error over the front end's; None where either is not known.
+        worse: by more than 2 % in either.
+        better: by 30 % or more; None where it need not be.
+    """
+
+    se3: float | None
+    sim3: float | None
+    worse: bool
+    better: bool | None
+
+
+def verdict_of(row: Row, alone: Row | None) -> Verdict | None:
+    """Compare a backend with the front end alone; None where there is nothing to compare.
+
+    Whether it is better is told by the SE(3) error, or by Sim(3) where the front end's lengths are biased. It must
+    be better where places are seen again and looked for.
+    """
+    if alone is None or row.loops is None or row.problem or alone.problem:
+        return None
+    pairs = (row.se3_m, alone.se3_m), (row.sim3_m, alone.sim3_m)
+    worse = any(a is None or (a > WORSE * b and a - b > LEAST_M) for a, b in pairs if b is not None)
+    a, b = pairs[1] if row.biased else pairs[0]
+    must = row.looped and row.loops
+    better = a is not None and b is not None and a <= BETTER * b
+    return Verdict(_ratio(*pairs[0]), _ratio(*pairs[1]), worse, better if must else None)
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict | None]:
+    """Compare each row with the front end alone on the same sequence."""
+    alone = {(r.sequence, r.front_end): r for r in rows if r.loops is None}
+    return [verdict_of(r, alone.get((r.sequence, r.front_end))) for r in rows]
+
+
+def verdict_lines(rows: Sequence[Row]) -> list[str]:
+    """Count what each backend owes, by name."""
+    out = []
+    judged = list(zip(rows, verdicts(rows)))
+    for backend in dict.fromkeys(r.backend for r in rows if r.loops is not None):
+        mine = [(r, v) for r, v in judged if r.backend == backend]
+        known = [v for _, v in mine if v is not None]
+        must = [v for v in known if v.better is not None]
+        nees = [r for r, _ in mine if r.nees_known and r.nees is not None]
+        out.append(
+            f"{backend}: worse than the front end alone by more than 2 % in {sum(v.worse for v in known)} of "
+            f"{len(known)} runs; better by 30 % or more in {sum(v.better is True for v in must)} of {len(must)} "
+            f"looped runs; NEES outside [0.3, 3]·6 in {sum(r.nees_wrong for r in nees)} of {len(nees)}; "
+            f"failed: {sum(r.problem is not None for r, _ in mine)}."
+        )
+    return out
+
+
+def markdown_page(rows: Sequence[Row], words: Sequence[str] = ()) -> str:
+    """Write the page: verdict, what fails, the table."""
+    judged = list(zip(rows, verdicts(rows)))
+    failing = [(r, v) for r, v in judged if _faults(r, v)]
+    columns = (
+        *("sequence", "front end", "backend", "loops", "SE(3) m", "Sim(3) m", "scale", "RRE °"),
+        *("SE(3) / alone", "Sim(3) / alone", "NEES / 6", "loops given", "precision", "same place", "recall"),
+        *("frames lost", "CPU s", "verdict"),
+    )
+    lines = ["# Backends against the front end alone", "", *words, "", "## Verdict", ""]
+    lines += [f"- {line}" for line in verdict_lines(rows)]
+    lines += ["", "## What fails", ""]
+    lines += [f"- {' '.join(_name(r))}: {', '.join(_faults(r, v))}" for r, v in failing] or ["Nothing."]
+    lines += ["", "## Runs", ""]
+    versions = ", ".join(dict.fromkeys(r.version for r in rows))
+    return (
+        "\n".join(lines) + "\n" + markdown_table(columns, [_cells(r, v) for r, v in judged])
+        + f"\nMeasured with {versions}.\n"
+    )  # fmt: skip
+
+
+def json_text(rows: Sequence[Row]) -> str:
+    """Write the rows so that `rows_from` reads them again."""
+    return json.dumps({"rows": [asdict(row) for row in rows]}, indent=1) + "\n"
+
+
+def rows_from(text: str, where: str) -> list[Row]:
+    """Read what `json_text` wrote.
+
+    Raises:
+        DataError: it is not that.
+    """
+    names = {f.name for f in fields(Row)}
+    try:
+        read = json.loads(text)["rows"]
+        return [
+            Row(**{k: tuple(v) if k == "notes" else v for k, v in row.items() if k in names}) for row in read
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where}: holds no rows of this benchmark ({error}); remove the file") from error
+
+
+def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """Put new rows in the place of old ones about the same; the others follow."""
+    rows = {row.key: row for row in old}
+    rows.update({row.key: row for row in new})
+    return list(rows.values())
+
+
+def _faults(row: Row, verdict: Verdict | None) -> list[str]:
+    out = [] if row.problem is None else [f"failed: {row.problem}"]
+    if verdict is not None and verdict.worse:
+        out.append(f"worse, SE(3) × {cell(verdict.se3, 2)}, Sim(3) × {cell(verdict.sim3, 2)}")
+    if verdict is not None and verdict.better is False:
+        out.append(f"not 30 % better, × {cell(verdict.sim3 if row.biased else verdict.se3, 2)}")
+    if row.nees_wrong and row.nees is not None:
+        out.append(f"NEES / 6 = {row.nees / 6:.2g}")
+    return out
+
+
+def _name(row: Row) -> tuple[str, str, str, str]:
+    loops = {None: "–", True: "on", False: "off"}[row.loops]
+    return row.sequence, row.front_end, row.backend, loops
+
+
+def _cells(row: Row, verdict: Verdict | None) -> list[str]:
+    figures = [cell(row.se3_m, 4), cell(row.sim3_m, 4), cell(row.scale, 3), cell(row.rre_deg, 3)]
+    ratios = ["–", "–"] if verdict is None else [cell(verdict.se3, 2), cell(verdict.sim3, 2)]
+    nees = cell(None if row.nees is None else row.nees / 6, 2)
+    given = "–" if row.loops_given is None else str(row.loops_given)
+    found = [cell(v, 2) for v in (row.precision, row.place_precision, row.recall)]
+    if row.problem is not None:
+        word = "failed"
+    elif row.loops is None:
+        word = "front end"
+    elif verdict is None:
+        word = "NEES" if row.nees_wrong else "–"
+    else:
+        flags = {"worse": verdict.worse, "gain < 30 %": verdict.better is False, "NEES": row.nees_wrong}
+        word = ", ".join(name for name, is_so in flags.items() if is_so) or "holds"
+    return [*_name(row), *figures, *ratios, nees, given, *found, str(row.lost), f"{row.cpu_s:.0f}", word]
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None or b == 0 else a / b
