@@ -1,8 +1,8 @@
 """Depth errors over the pixels that have ground truth, each frame by itself or all pixels together.
 
 Variants: metric (as predicted), median-scaled (× median truth / median prediction), scaled (least squares in
-depth), scale-and-shift (s · prediction + t, the same), all fitted to each frame; and aligned (after alignment to
-the landmarks, before any look at the ground truth).
+depth), scale-and-shift (s · prediction + t, the same), all fitted to each frame; aligned (after alignment to the
+landmarks, before any look at the ground truth); and `sequence`, one fit for all frames.
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ from pydantic import PositiveFloat, model_validator
 
 from remov3r.config import Config
 from remov3r.errors import DataError, ShapeError
+from remov3r.eval.depth_fits import (
+    Pixels,
+    SequencePixels,
+    as_predicted,
+    least_deviation_line,
+    least_deviation_scale,
+    median_scaled,
+    scale_shifted,
+    scaled,
+)
 
 Map = Float[np.ndarray, "h w"]
-Pixels = Float[np.ndarray, " n"]
 
 
 class DepthEvalConfig(Config):
@@ -103,12 +112,32 @@ class PooledErrors:
 
 
 @dataclass(frozen=True)
+class SequenceErrors:
+    """Errors over all pixels together after one fit for the whole sequence, by least absolute deviations.
+
+    Of more than 2 million pixels, evenly spaced ones are taken.
+
+    Attributes:
+        scale: after × `fitted_scale` (CUT3R's per-sequence scale).
+        scale_shift: after × `line_scale` + `line_shift_m` (MonST3R's and CUT3R's per-sequence scale and shift).
+    References: Zhang et al. 2025 (MonST3R) and Wang et al. 2025 (CUT3R), video depth.
+    """
+
+    scale: DepthErrors
+    scale_shift: DepthErrors
+    fitted_scale: float
+    line_scale: float
+    line_shift_m: float
+
+
+@dataclass(frozen=True)
 class DepthMetrics:
     """Errors of all variants, each the mean over frames; `aligned` is None where no frame has it.
 
     Attributes:
         frames: how many had a pixel to compare.
         pooled: the same over all pixels together.
+        sequence: over all pixels together, after one fit for all frames.
         ranges: by distance; ranges without a pixel are left out.
     """
 
@@ -119,6 +148,7 @@ class DepthMetrics:
     frames: int
     scale: DepthErrors
     pooled: PooledErrors
+    sequence: SequenceErrors
     ranges: tuple[RangeErrors, ...]
 
 
@@ -133,11 +163,12 @@ def depth_metrics(pairs: Iterable[DepthPair], config: DepthEvalConfig = DEFAULT)
         ShapeError: a mask is not of the truth's size.
     """
     sums: dict[str, _Sums] = {name: _Sums() for name in (*_VARIANTS, "aligned")}
-    ranges = [_Sums() for _ in config.ranges_m]
+    ranges, everything = [_Sums() for _ in config.ranges_m], SequencePixels()
     for pair in pairs:
         predicted, truth = _comparable(pair, pair.predicted_m, config)
         if truth.size == 0:
             continue
+        everything.add(predicted, truth)
         for name, fitted in _VARIANTS.items():
             sums[name].add(fitted(predicted, truth, config.min_m), truth)
         for within, (low, high) in zip(ranges, config.ranges_m):
@@ -159,7 +190,26 @@ def depth_metrics(pairs: Iterable[DepthPair], config: DepthEvalConfig = DEFAULT)
             aligned=last.errors(True) if last.frames else None,
             pixels=sums["metric"].pixels,
         ),
+        sequence=sequence_errors(*everything.pixels(), config.min_m),
         ranges=tuple(RangeErrors(*r, s.errors(True), s.pixels) for r, s in by_range if s.frames),
+    )
+
+
+def sequence_errors(predicted_m: Pixels, truth_m: Pixels, least_m: float) -> SequenceErrors:
+    """Fit all pixels of a sequence at once and compare them; there are some, all positive.
+
+    Args:
+        least_m: depth that the shift puts below is lifted to it.
+    """
+    scale = least_deviation_scale(predicted_m, truth_m)
+    line_scale, shift_m = least_deviation_line(predicted_m, truth_m)
+    shifted = np.maximum(line_scale * predicted_m + shift_m, least_m)
+    return SequenceErrors(
+        depth_errors(scale * predicted_m, truth_m),
+        depth_errors(shifted, truth_m),
+        scale,
+        line_scale,
+        shift_m,
     )
 
 
@@ -245,29 +295,10 @@ def _comparable(pair: DepthPair, predicted_m: Map, config: DepthEvalConfig) -> t
     return predicted[use].astype(np.float64), truth[use].astype(np.float64)
 
 
-def _as_predicted(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
-    return predicted
-
-
-def _median_scaled(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
-    return predicted * (np.median(truth) / np.median(predicted))
-
-
-def _scaled(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
-    return predicted * float((predicted @ truth) / (predicted @ predicted))
-
-
-def _scale_shifted(predicted: Pixels, truth: Pixels, least_m: float) -> Pixels:
-    """Least-squares fit; what it puts below the range is lifted to its lower end, so that ratios exist."""
-    A = np.stack([predicted, np.ones_like(predicted)], 1)
-    scale, shift = np.linalg.lstsq(A, truth, rcond=None)[0]
-    return np.maximum(scale * predicted + shift, least_m)
-
-
 _ERRORS = [field.name for field in fields(DepthErrors)]
 _VARIANTS = {
-    "metric": _as_predicted,
-    "median": _median_scaled,
-    "scale": _scaled,
-    "scale_shift": _scale_shifted,
+    "metric": as_predicted,
+    "median": median_scaled,
+    "scale": scaled,
+    "scale_shift": scale_shifted,
 }

@@ -55,6 +55,8 @@ class Protocol(Config):
         start: frames left out at its beginning; stride: every n-th from there; frames: at most so many.
         align: of the ATE that the protocol's tables are about; both are always given.
         max_depth_m: ground-truth depth beyond it is left out.
+        depth_align: the depth that the protocol's tables are about: of each frame by itself, or of all frames
+            after one scale, or one scale and shift, for the sequence.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Protocol(Config):
     metrics: tuple[Metric, ...]
     tolerance_s: PositiveFloat = 0.01
     max_depth_m: PositiveFloat = 10.0
+    depth_align: Literal["frame", "sequence"] = "frame"
 
     @property
     def hash(self) -> str:

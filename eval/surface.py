@@ -76,7 +76,10 @@ def sample_mesh(mesh: Mesh, count: int, seed: int = 0) -> Surface:
     if not area.sum() > 0:
         raise DataError(f"map: the mesh ({len(mesh.triangles)} triangles) has no area")
     rng = np.random.default_rng(seed)
-    triangle = rng.choice(len(area), count, p=area / area.sum())
+    # One draw from each of equal shares of the area: evener than free draws, and neighbours stay neighbours.
+    reached = np.cumsum(area)
+    drawn = (np.arange(count) + rng.random(count)) * (reached[-1] / count)
+    triangle = np.minimum(np.searchsorted(reached, drawn, side="right"), np.flatnonzero(area)[-1])
     ab = rng.random((count, 2, 1))
     ab = np.where(ab.sum(1, keepdims=True) > 1, 1 - ab, ab)  # fold the far half of the parallelogram back
     points = corners[triangle, 0] + (ab * edges[triangle]).sum(1)

@@ -35,21 +35,40 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """A column: where its value lies below metrics or timings, digits shown, and what it is multiplied by."""
+    """A column: where its value lies below metrics or timings, digits shown, and what it is multiplied by.
+
+    Attributes:
+        weight: where the value lies by which sequences weigh in its mean; None when all count alike.
+    """
 
     title: str
     path: str
     digits: int
     factor: float = 1.0
+    weight: str | None = None
 
     def value(self, row: Row) -> float | None:
         """Return the value; None where it was not measured."""
-        node: Any = {**row.metrics, "timings": row.timings}
-        for key in self.path.split("."):
-            node = node.get(key) if isinstance(node, Mapping) else None
-        return None if node is None else float(node) * self.factor
+        value = _value_at(row, self.path)
+        return None if value is None else value * self.factor
+
+    def mean(self, rows: Sequence[Row]) -> float | None:
+        """Return the mean over sequences; None where one of them lacks the figure."""
+        values = [self.value(row) for row in rows]
+        weights = [1.0 if self.weight is None else _value_at(row, self.weight) for row in rows]
+        if None in values or None in weights:
+            return None
+        return float(np.average(np.array(values, float), weights=np.array(weights, float)))
 
 
+def _value_at(row: Row, path: str) -> float | None:
+    node: Any = {**row.metrics, "timings": row.timings}
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return None if node is None else float(node)
+
+
+DEPTH_PIXELS = "depth.pooled.pixels"
 FIGURES = (
     Figure("poses", "trajectory.all.poses", 0),
     Figure("of frames", "trajectory.all.frames", 0),
@@ -64,6 +83,10 @@ FIGURES = (
     Figure("depth δ1", "depth.metric.delta_1_25", 3),
     Figure("aligned AbsRel", "depth.aligned.abs_rel", 3),
     Figure("aligned δ1", "depth.aligned.delta_1_25", 3),
+    Figure("sequence scale AbsRel", "depth.sequence.scale.abs_rel", 3, weight=DEPTH_PIXELS),
+    Figure("sequence scale δ1", "depth.sequence.scale.delta_1_25", 3, weight=DEPTH_PIXELS),
+    Figure("sequence scale+shift AbsRel", "depth.sequence.scale_shift.abs_rel", 3, weight=DEPTH_PIXELS),
+    Figure("sequence scale+shift δ1", "depth.sequence.scale_shift.delta_1_25", 3, weight=DEPTH_PIXELS),
     Figure("map acc. cm", "map.accuracy_m", 1, 100),
     Figure("map compl. cm", "map.completeness_m", 1, 100),
     Figure("visible acc. cm", "map.visible.accuracy_m", 1, 100),
@@ -74,7 +97,8 @@ FIGURES = (
 LEGEND = (
     "ATE: RMSE over all frames after SE(3) or Sim(3) alignment by evo; *scale* multiplies the estimate onto the ground "
     "truth; *online*: the poses as first given out. RTE, RRE: RMSE over consecutive frames, ground-truth rotations "
-    "projected to SO(3); *naive*: not projected. Depth: keyframes. Map: medians; *visible*: without what no camera of "
+    "projected to SO(3); *naive*: not projected. Depth: keyframes, mean over frames; *sequence*: over all pixels "
+    "after one fit for the sequence, means weighted by pixels. Map: medians; *visible*: without what no camera of "
     "the ground truth saw. Frames/s: end to end after the first frame, closing optimisation and meshing "
     "included. What each figure means: docs/evaluation.md."
 )
@@ -82,9 +106,12 @@ LEGEND = (
 
 def markdown_page(protocol: Protocol, rows: Sequence[Row], today: str, config: str) -> str:
     """Return the page: what, where and with what it was measured, the table, what the columns mean."""
-    shown = [f for f in FIGURES if any(f.value(row) is not None for row in rows)]
+    shown = [f for f in FIGURES if any(f.value(row) is not None for row in rows) and _asked(f, protocol)]
     cells = [[row.sequence, row.method, *_cells(row, shown)] for row in rows]
-    cells += [[f"mean of {len(group)}", method, *_means(group, shown)] for method, group in _groups(rows)]
+    cells += [
+        [f"mean of {len(group)}", method, *(cell(f.mean(group), f.digits) for f in shown)]
+        for method, group in _groups(rows)
+    ]
     versions = ", ".join(f"{name} {number}" for name, number in package_versions().items() if number)
     methods = " ".join(f"--method {m}" for m in dict.fromkeys(row.method for row in rows))
     notes = [f"- {row.sequence}, {row.method}: {text}" for row in rows for text in _notes(row)]
@@ -95,7 +122,8 @@ def markdown_page(protocol: Protocol, rows: Sequence[Row], today: str, config: s
         "",
         f"Protocol hash {protocol.hash}; split {protocol.split}, start {protocol.start}, stride {protocol.stride}, "
         f"{'all' if protocol.frames is None else f'at most {protocol.frames}'} frames; headline alignment "
-        f"{protocol.align}; timestamps within {protocol.tolerance_s} s. ReMov3r {code_version()}, configuration "
+        f"{protocol.align}; headline depth of each {protocol.depth_align}; timestamps within "
+        f"{protocol.tolerance_s} s. ReMov3r {code_version()}, configuration "
         f"{config}, {hardware()}; {versions}. Command: `remov3r benchmark {protocol.name} --data DIR {methods}`.",
         "",
         markdown_table(("sequence", "method", *(f.title for f in shown)), cells),
@@ -146,19 +174,15 @@ def _cells(row: Row, figures: Sequence[Figure]) -> list[str]:
     return [cell(figure.value(row), figure.digits) for figure in figures]
 
 
+def _asked(figure: Figure, protocol: Protocol) -> bool:
+    """Whether the page's table shows a figure: depth after one fit for the sequence only where the protocol is so."""
+    return protocol.depth_align == "sequence" or ".sequence." not in figure.path
+
+
 def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     """The methods that were measured on several sequences and failed on none."""
     by_method = {row.method: [r for r in rows if r.method == row.method] for row in rows}
     return [(m, g) for m, g in by_method.items() if len(g) > 1 and all(r.problem is None for r in g)]
-
-
-def _means(rows: Sequence[Row], figures: Sequence[Figure]) -> list[str]:
-    """Mean over the sequences; a dash where one of them lacks the figure."""
-    table = [[figure.value(row) for row in rows] for figure in figures]
-    means = [
-        None if None in values else float(np.mean([v for v in values if v is not None])) for values in table
-    ]
-    return [cell(mean, figure.digits) for mean, figure in zip(means, figures)]
 
 
 def _notes(row: Row) -> list[str]:

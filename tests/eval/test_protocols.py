@@ -33,6 +33,13 @@ def test_the_protocols_of_the_issue_are_there() -> None:
     }  # fmt: skip
 
 
+def test_video_depth_is_fitted_by_sequence_as_the_papers_do() -> None:
+    by_sequence = {n for n in protocol_names() if load_protocol(n).depth_align == "sequence"}
+    assert by_sequence == {"bonn-depth", "kitti-depth"}
+    assert load_protocol("bonn-depth").evaluation.depth.max_m == 70
+    assert load_protocol("kitti-depth").evaluation.depth.max_m >= 120, "as far as the laser reaches"
+
+
 def test_the_hash_changes_with_anything() -> None:
     assert PROTOCOL.hash == PROTOCOL.model_copy().hash
     for change in ({"stride": 2}, {"version": 2}, {"tolerance_s": 0.02}):

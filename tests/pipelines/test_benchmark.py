@@ -143,6 +143,20 @@ def test_means_are_over_all_sequences_or_not_given() -> None:
     )
 
 
+def test_sequences_weigh_by_their_pixels_where_one_fit_covers_a_sequence() -> None:
+    def row(name: str, pixels: int, error: float) -> Row:
+        sequence = {"scale": {"abs_rel": error}}
+        return Row(name, "a×b", {"depth": {"sequence": sequence, "pooled": {"pixels": pixels}}})
+
+    rows = [row("x", 300, 0.1), row("y", 100, 0.5)]
+    per_sequence = PROTOCOL.model_copy(update={"depth_align": "sequence"})
+    page = markdown_page(per_sequence, rows, "2026-01-01", "lite")
+    assert "headline depth of each sequence" in page
+    assert "| sequence | method | sequence scale AbsRel |" in page
+    assert "| mean of 2 | a×b | 0.200 |" in page
+    assert "sequence scale" not in markdown_page(PROTOCOL, rows, "2026-01-01", "lite")
+
+
 def test_csv_holds_every_column() -> None:
     rows = list(csv.reader(csv_page([Row("x", "a×b", problem="why, indeed")]).splitlines()))
     assert len(rows[0]) == len(rows[1]) == len(FIGURES) + 3

@@ -99,7 +99,7 @@ def test_sequences_are_averaged_and_absent_ones_left_out(tmp_path: Path) -> None
     page = tables_page((), read_results(results(tmp_path / "b.json", "7scenes-seq01", scenes)))
     row = cells(page, "this repository, network×none")[0]
     assert row[2:4] == ["0.300", "0.150"]
-    assert row[8] == "7scenes-seq01 version 1: mean of 3 sequences"
+    assert row[8] == "7scenes-seq01 version 2: mean of 3 sequences"
 
 
 def test_a_figure_that_one_sequence_lacks_is_not_averaged(tmp_path: Path) -> None:
