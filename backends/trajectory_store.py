@@ -17,6 +17,7 @@ from remov3r.types import Covariance, Pose, TrackingState
 LEAST_POINTS = 6  # to measure a pose from
 LONGEST_JUMP = 5  # frames; more in a row are the true course
 JUMP_RAD, JUMP_OF_DEPTH = 0.02, 0.02  # by how much more than before a frame may leave the one before it
+NO_LANDMARKS, NO_PIXELS = np.empty(0, np.int32), np.empty((0, 2), np.float32)  # shared: they hold nothing
 
 
 @dataclass(slots=True)
@@ -92,12 +93,12 @@ class TrajectoryStore:
             left = landmarks >= 0
             record.landmarks, record.pixels = landmarks[left], record.pixels[left]
         moved = np.flatnonzero(np.abs(numbers.T_new_old - np.eye(4)).max((1, 2)) > 0)
-        carried = dict(zip(moved.tolist(), numbers.T_new_old[moved]))
+        carried, places = dict(zip(moved.tolist(), numbers.T_new_old[moved])), numbers.places.tolist()
         for record in self.records.values():
             if record.place in carried:
                 record.T_key_cam[:3, 3] *= self._unit / record.unit
                 record.T_key_cam, record.unit = carried[record.place] @ record.T_key_cam, self._unit
-            record.place = int(numbers.places[record.place])
+            record.place = places[record.place]
 
     def settle(self, held: int, config: PoseSolverConfig) -> list[int]:
         """Measure all but the latest frames again, once and for all, and forget what they were measured from.
@@ -114,7 +115,7 @@ class TrajectoryStore:
         for index in old:
             record = self.records[index]
             if not record.is_keyframe:
-                record.landmarks, record.pixels = np.empty(0, np.int32), np.empty((0, 2), np.float32)
+                record.landmarks, record.pixels = NO_LANDMARKS, NO_PIXELS
         self._first_unsettled = old[-1] + 1
         return jumped
 

@@ -12,6 +12,7 @@ from remov3r.backends.map_culling import (
     MapCuller,
     crowding_keyframes,
     forget_single_observations,
+    redundant_keyframes,
 )
 from remov3r.backends.map_reuse import Reobservation
 from remov3r.backends.pose_solver import PoseSolverConfig, reproject
@@ -98,12 +99,56 @@ def test_removal_renumbers_landmarks_merged_and_unseen() -> None:
 def test_only_crowds_are_thinned() -> None:
     landmark_map, _ = still_map(12)
     config = CullingConfig(crowd=3)
-    removed = crowding_keyframes(landmark_map, range(2, 10), config)
+    removed = crowding_keyframes(landmark_map, range(2, 10), 10, config)
     assert len(removed) == 6  # keyframes 1 to 9 may go, three of them stay
     assert 0 not in removed
     assert max(removed) < 10
+    going = crowding_keyframes(landmark_map, range(2, 10), 10, config, [3, 4])
+    assert len(going) == 6
+    assert {3, 4} <= set(going)
     apart, _, _ = build_map()
-    assert crowding_keyframes(apart, range(0, 6), CullingConfig(crowd=1, near_share=0.02)) == []
+    assert crowding_keyframes(apart, range(6), 6, CullingConfig(crowd=1, near_share=0.02)) == []
+
+
+def test_a_keyframe_goes_when_others_see_its_landmarks_as_well() -> None:
+    landmark_map, _ = still_map(8)
+    assert redundant_keyframes(landmark_map, 8, 0.9) == [1, 2, 3, 4, 5]  # three others see all that they see
+    assert redundant_keyframes(landmark_map, 3, 0.9) == [1, 2]
+
+
+def test_a_keyframe_that_alone_sees_much_stays() -> None:
+    landmark_map, _ = still_map(1)
+    own = landmark_map.add_landmarks(np.array([[0.1 * i, 0.1, 3.0] for i in range(10)]), 0, np.full(10, 0.1))
+    add(landmark_map, 1, np.eye(4), np.concatenate([np.arange(60), own]))
+    for i in range(2, 5):
+        add(landmark_map, i, np.eye(4), np.arange(60))
+    assert redundant_keyframes(landmark_map, 2, 0.9) == []  # 10 of its 70 are its own
+    assert redundant_keyframes(landmark_map, 2, 0.8) == [1]
+
+
+def test_views_from_farther_away_do_not_stand_in() -> None:
+    landmark_map, _ = still_map(1)
+    for i in range(1, 6):
+        T = np.eye(4)
+        T[2, 3] = 0.0 if i == 1 else -4.0
+        add(landmark_map, i, T, np.arange(60))
+    # From afar one sees what three others see from nearer or as far, but not the other way round.
+    assert redundant_keyframes(landmark_map, 6, 0.9) == [2, 3, 4]
+
+
+def test_keyframes_of_a_submap_that_was_joined_are_looked_at_again() -> None:
+    landmark_map, store = still_map(12)
+    for place in range(6, 12):
+        landmark_map.keyframes[place].submap = 1
+    culler = MapCuller(landmark_map, store, 1, CullingConfig(every=1, crowd=3, forget_after=1))
+    config = CullingConfig(crowd=3)
+    assert (
+        len(crowding_keyframes(landmark_map, range(12), 12, config)) == 4
+    )  # 1 to 5 and 7 to 11: three of each stay
+    for keyframe in landmark_map.keyframes:
+        keyframe.submap = 0
+    culler.keyframe_added(PoseSolverConfig())
+    assert len(landmark_map.keyframes) <= 5
 
 
 def test_the_map_stays_small_however_long_one_place_is_seen() -> None:
