@@ -46,9 +46,9 @@ def test_dark_images_and_those_like_the_one_before_are_left_out(clone: Path) -> 
 
 
 def test_depth_of_a_camera_beside_is_moved_into_the_image(clone: Path) -> None:
-    beside = DepthCamera(K=(160, 160, 320, 240), offset_m=(0.105, 0, 0))
+    beside = DepthCamera(K=(170, 170, 320, 240), offset_m=(0.105, 0, 0))
     frame = next(iter(frames_of(SOURCE.model_copy(update={"depth_camera": beside}), clone)))
-    assert (frame.depth_mm > 0).mean() > 0.9  # half the focal length: every pixel is covered nonetheless
+    assert (frame.depth_mm > 0).mean() > 0.9  # nearly half the focal length: no holes nonetheless
     assert set(np.unique(frame.depth_mm)) <= {0, 2000}
     assert (frame.depth_mm[:, :3] == 0).all()  # 0.105 m at 2 m: 17 px of 640 at the left have no depth
 
