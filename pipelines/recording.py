@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import cv2
@@ -143,3 +144,21 @@ def lost_stretches(trajectory: Trajectory) -> Iterator[str]:
         times = f"{trajectory.timestamps_s[first]:.2f} s to {trajectory.timestamps_s[end - 1]:.2f} s"
         after = "and not regained" if end == len(lost) else "then regained"
         yield f"tracking lost in {frames} ({times}), {after}"
+
+
+def grouped(notes: Iterable[str]) -> tuple[str, ...]:
+    """Put notes that say the same of several frames into one, with their number, the first and the last frame."""
+    said: dict[str, list[str]] = {}  # frames by what is said of them; no frame: the note is about none
+    for note in notes:
+        of_frame = re.fullmatch(r"frame (\d+): (.*)", note, re.DOTALL)
+        frame, text = of_frame.groups() if of_frame else ("", note)
+        said.setdefault(text, []).append(frame)
+    return tuple(_as_one(text, frames) for text, frames in said.items())
+
+
+def _as_one(text: str, frames: list[str]) -> str:
+    if len(frames) == 1:
+        return f"frame {frames[0]}: {text}" if frames[0] else text
+    if not all(frames):
+        return f"{text} ({len(frames)} times)"
+    return f"frames {frames[0]} to {frames[-1]}, {len(frames)} times: {text}"

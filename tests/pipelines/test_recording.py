@@ -10,7 +10,7 @@ import pytest
 
 from remov3r.camera import Camera
 from remov3r.errors import ShapeError, TrackingError
-from remov3r.pipelines.recording import Recording, lost_stretches
+from remov3r.pipelines.recording import Recording, grouped, lost_stretches
 from remov3r.pipelines.thinning import at_most_wide
 from remov3r.types import (
     Frame,
@@ -122,3 +122,21 @@ def test_thinned_pixels_keep_their_points(width: int) -> None:
 def test_small_predictions_stay_as_they_are() -> None:
     original = dense()
     assert at_most_wide(original, 32) is original
+
+
+def test_notes_that_say_the_same_become_one() -> None:
+    notes = [
+        "frame 3: tracking lost",
+        "frame 5: tracking regained",
+        "frame 9: tracking lost",
+        "no mesh",
+        "a: b",
+    ]
+    assert grouped(notes) == (
+        "frames 3 to 9, 2 times: tracking lost",
+        "frame 5: tracking regained",
+        "no mesh",
+        "a: b",
+    )
+    assert grouped(["no depth", "no depth"]) == ("no depth (2 times)",)
+    assert grouped([]) == ()
