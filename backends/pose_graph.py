@@ -76,9 +76,7 @@ class PoseGraphBackend:
         )
         self._place: tuple[int, FramePlace] | None = None  # of the frame last tracked
         self._T_key_last, self._T_key_tracked, self._step = np.eye(4), np.eye(4), np.eye(4)
-        self._front_covariance: tuple[int, Covariance] | None = (
-            None  # as stated last, and after how many frames
-        )
+        self._front_rate: Covariance | None = None  # as the front end stated it last, per frame
         self._missed, self._since_keyframe = 0, 0
         self._wanted, self._finished = False, False
         self._sort_loops_at = self._config.sort_loops_after
@@ -135,7 +133,6 @@ class PoseGraphBackend:
         self._refiner.restart(frame.index, self._gray, estimate.dense)
         self._T_key_last, self._T_key_tracked = np.eye(4), np.eye(4)
         self._missed, self._since_keyframe, self._wanted = 0, 0, False
-        self._front_covariance = None
         return self._answer(frame, place, self._graph.state(frame.index).T_world_key, True)
 
     def finish(self) -> tuple[str, ...]:
@@ -218,8 +215,9 @@ class PoseGraphBackend:
             if found is not None:
                 self._missed, self._T_key_tracked = 0, found[0]
                 self._wanted = self._keyframe_due()
-                if front_end is not None and estimate.covariance is not None and not estimate.is_keyframe:
-                    found = fused(*found, self._in_latest(front_end), front_end.covariance)
+                if front_end is not None and self._front_rate is not None:
+                    doubtful = self._refiner.followed() < self._config.sure_share
+                    found = fused(*found, self._in_latest(front_end), front_end.covariance, doubtful)
                 return FramePlace(self._key, *found, PoseKind.REFINED, TrackingState.OK)
         self._wanted = textured and self._since_keyframe >= self._config.keyframe_frames
         if front_end is not None:
@@ -265,7 +263,7 @@ class PoseGraphBackend:
             known = assumed_covariance(T, noise)
         else:
             known = floored(covariance, noise)
-            self._front_covariance = self._since_keyframe, covariance
+            self._front_rate = covariance / max(self._since_keyframe, 1)
         return FramePlace(estimate.keyframe_index, T, known, PoseKind.LOCAL, TrackingState.WEAK)
 
     def _placed_by_world(self, estimate: FrameEstimate) -> FramePlace | None:
@@ -276,9 +274,8 @@ class PoseGraphBackend:
         key, T_reference = self._front_reference
         T = inverse(T_reference) @ T_world_key
         known = assumed_covariance(T, self._config.noise)
-        if self._front_covariance is not None:  # of a frame before: a few steps less
-            steps, before = self._front_covariance
-            known = floored(before * (self._since_keyframe / steps), self._config.noise)
+        if self._front_rate is not None:
+            known = floored(self._front_rate * self._since_keyframe, self._config.noise)
         return FramePlace(key, T, known, PoseKind.GLOBAL, TrackingState.WEAK)
 
     def _checked(self, T: Pose | None, frame_index: int) -> Pose | None:

@@ -23,6 +23,8 @@ class PoseGraphConfig(Config):
     Attributes:
         loop_closure: look for places seen before, to tie them together and to find the way again when lost.
         sort_loops_after: so many loops are sorted into right and wrong at once; then half as many more, and so on.
+        sure_share: of a keyframe's points; where fewer agree with what the images say, and the front end that states
+            its uncertainty contradicts it, the front end is right.
         weak_frames: so many frames in a row are held up by the motion so far; then tracking is lost.
         restart_after_frames: so many frames without a measurement, and a new keyframe starts afresh.
     """
@@ -36,6 +38,7 @@ class PoseGraphConfig(Config):
     keyframe_survivors: float = Field(0.25, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
+    sure_share: float = Field(0.5, ge=0, le=1)
     weak_frames: int = Field(5, ge=0)
     restart_after_frames: int = Field(8, ge=1)
     blank_contrast: float = Field(4.0, ge=0)

@@ -72,13 +72,16 @@ def with_scale_doubt(covariance: Covariance, T_key_cam: Pose, relative_sigma: fl
 
 
 def fused(
-    T_a: Pose, covariance_a: Covariance, T_b: Pose, covariance_b: Covariance
+    T_a: Pose, covariance_a: Covariance, T_b: Pose, covariance_b: Covariance, a_doubtful: bool = False
 ) -> tuple[Pose, Covariance]:
-    """Join two measurements of one transform by their information; `a` alone where they contradict each other."""
+    """Join two measurements of one transform by their information.
+
+    Where they contradict each other `a` stands alone, or `b` if `a` is doubtful.
+    """
     between = inverse(T_a) @ T_b
     step = np.concatenate([Rotation.from_matrix(between[:3, :3]).as_rotvec(), between[:3, 3]])
     if step @ np.linalg.solve(covariance_a + covariance_b, step) > _CHI2_6_99:
-        return T_a, covariance_a
+        return (T_b, covariance_b) if a_doubtful else (T_a, covariance_a)
     gain = covariance_a @ np.linalg.inv(covariance_a + covariance_b)
     step = gain @ step
     T = np.eye(4)

@@ -202,6 +202,9 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     backends.add_argument(
         "--front-end", action="append", metavar="NAME", help="of the table; all if not given"
     )
+    backends.add_argument(
+        "--backend", action="append", choices=("none", "pose_graph", "bundle"), help="all if not given"
+    )
     backends.add_argument("--frames", type=int, default=240, metavar="N", help="rendered (%(default)s)")
     backends.add_argument("--config", default="lite", metavar="NAME|FILE", help="(%(default)s)")
     backends.add_argument(

@@ -242,6 +242,9 @@ def test_two_measurements_are_joined_unless_they_contradict_each_other() -> None
     alone, C = fused(T, a, shift, b)
     assert np.array_equal(alone, T)
     assert np.array_equal(C, a)
+    other, C = fused(T, a, shift, b, a_doubtful=True)
+    assert np.array_equal(other, shift)
+    assert np.array_equal(C, b)
 
 
 def test_lost_in_the_dark_and_found_by_a_keyframe() -> None:
