@@ -95,7 +95,7 @@ class BundleSession:
         solution = None
         if textured:
             guesses = [self._T_last @ self._step, *([] if front_end is None else [front_end])]
-            solution = None if self._lost else self._tracker.track(gray, self._T_last, guesses)
+            solution = None if self._lost else self._tracker.track(gray, self._T_last, guesses, frame.depth_m)
             solution = solution or self._recover(gray, frame.index)
         if solution is not None:
             return self._measured(frame, solution)
@@ -277,7 +277,7 @@ class BundleSession:
         self._covariance = None if solution is None else solution.covariance
         if self.map.keyframes:
             tracks = self._tracker.tracks if solution is not None else NO_TRACKS
-            self.store.put(frame.index, T, state, tracks.landmarks, tracks.pixels)
+            self.store.put(frame.index, T, state, tracks.landmarks, tracks.pixels, depths=tracks.depths)
         return self._answer(frame, T, state, False, solution)
 
     def _answer(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from remov3r.camera import Camera
-from remov3r.types import DensePrediction
+from remov3r.types import DensePrediction, DepthMap
 
 
 def sample_depth(
@@ -25,18 +25,41 @@ def sample_depth(
     v = (pixels[:, 1] - frame_camera.cy) / frame_camera.fy * c.fy + c.cy
     x = np.clip(np.rint(u).astype(int), 0, c.width - 1)
     y = np.clip(np.rint(v).astype(int), 0, c.height - 1)
+    depth, half_step = _read(dense.depth_m, x, y)
+    sigma = np.asarray(dense.sigma_m[y, x], dtype=np.float64)
+    there = (depth > 0) & np.isfinite(depth) & np.isfinite(sigma)
+    return np.where(there, depth, np.nan), np.where(there, np.hypot(sigma, half_step), np.inf)
+
+
+def sample_sensor(
+    depth_m: DepthMap, pixels: Float[np.ndarray, "n 2"], sigma_share: float
+) -> Float[np.ndarray, "n 2"]:
+    """Return a sensor's z-depth and its standard deviation at pixels of its frame, NaN where depth is missing.
+
+    Args:
+        sigma_share: of the depth; half the step to the neighbours is added as in `sample_depth`.
+    """
+    height, width = depth_m.shape
+    x = np.clip(np.rint(pixels[:, 0]).astype(int), 0, width - 1)
+    y = np.clip(np.rint(pixels[:, 1]).astype(int), 0, height - 1)
+    depth, half_step = _read(depth_m, x, y)
+    depth = np.where((depth > 0) & np.isfinite(depth), depth, np.nan)
+    return np.stack([depth, np.hypot(sigma_share * depth, half_step)], 1)
+
+
+def _read(
+    depth_m: DepthMap, x: Int[np.ndarray, " n"], y: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return depth at pixels, and half the range of what lies around each; 0 where nothing does."""
+    height, width = depth_m.shape
     steps = np.array([-1, 0, 1])
-    xs = np.clip(x[:, None, None] + steps[None, None, :], 0, c.width - 1)
-    ys = np.clip(y[:, None, None] + steps[None, :, None], 0, c.height - 1)
-    around = np.asarray(dense.depth_m[ys, xs], dtype=np.float64).reshape(len(pixels), 9)
+    xs = np.clip(x[:, None, None] + steps[None, None, :], 0, width - 1)
+    ys = np.clip(y[:, None, None] + steps[None, :, None], 0, height - 1)
+    around = np.asarray(depth_m[ys, xs], dtype=np.float64).reshape(len(x), 9)
     valid = around > 0
     low = np.where(valid, around, np.inf).min(1, initial=np.inf)
     high = np.where(valid, around, 0.0).max(1, initial=0.0)
-    depth = np.asarray(dense.depth_m[y, x], dtype=np.float64)
-    sigma = np.asarray(dense.sigma_m[y, x], dtype=np.float64)
-    there = (depth > 0) & np.isfinite(depth) & np.isfinite(sigma)
-    spread = np.where(there, np.maximum(high - low, 0.0) / 2, 0.0)
-    return np.where(there, depth, np.nan), np.where(there, np.hypot(sigma, spread), np.inf)
+    return np.asarray(depth_m[y, x], dtype=np.float64), np.maximum(high - low, 0.0) / 2
 
 
 def median_relative_sigma(dense: DensePrediction) -> float:

@@ -17,6 +17,7 @@ from remov3r.types import Covariance, Pose
 SAME_SHARE = 0.02  # inliers that may differ where two sets of them count as the same
 Points = Float[np.ndarray, "n 3"]
 Pixels = Float[np.ndarray, "n 2"]
+Depths = Float[np.ndarray, "n 2"]  # z-depth and its standard deviation, metres; NaN where there is none
 
 
 class PoseSolverConfig(Config):
@@ -104,6 +105,24 @@ def _whitened(
     return r / sigma, J / sigma
 
 
+def _whitened_depth(
+    T: Pose, points: Points, spread: Points, depths: Depths
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m 6"]]:
+    """Return residuals and Jacobians of the depths that there are, whitened."""
+    there = np.isfinite(depths).all(1)
+    P, s = (points[there] - T[:3, 3]) @ T[:3, :3], spread[there] @ T[:3, 2]
+    sigma = np.hypot(depths[there, 1], s)
+    J = np.zeros((len(P), 6))
+    J[:, 0], J[:, 1], J[:, 5] = -P[:, 1], P[:, 0], -1
+    return (P[:, 2] - depths[there, 0]) / sigma, J / sigma[:, None]
+
+
+def _robust(norm: Float[np.ndarray, " m"], huber: float) -> tuple[Float[np.ndarray, " m"], float]:
+    """Return roots of the weights, and the cost."""
+    cost = np.where(norm < huber, 0.5 * norm**2, huber * (norm - 0.5 * huber)).sum()
+    return np.sqrt(np.minimum(1.0, huber / np.maximum(norm, 1e-12))), float(cost)
+
+
 def refine_pose(
     T_world_cam: Pose,
     points: Points,
@@ -112,6 +131,7 @@ def refine_pose(
     camera: Camera,
     config: PoseSolverConfig,
     tolerance: float = 1e-5,
+    depths: Depths | None = None,
 ) -> tuple[Pose, Covariance]:
     """Minimise the robust reprojection error of one camera by damped Gauss-Newton.
 
@@ -121,6 +141,7 @@ def refine_pose(
     Args:
         spread: one standard deviation of each point, as a vector in the world frame.
         tolerance: relative decrease of the cost at which to stop.
+        depths: measured in this very frame; what no pixel tells, where all points lie on a plane.
     Returns:
         the pose, and its covariance (rotation first, then translation, in the camera frame).
     """
@@ -132,17 +153,17 @@ def refine_pose(
     H, b = np.eye(6), np.zeros(6)
     for _ in range(config.iterations):
         r, J = _whitened(T, points, spread, pixels, camera, variance)
-        squared = (r**2).sum(1)
-        norm = np.sqrt(squared)
-        weight = np.minimum(1.0, config.huber / np.maximum(norm, 1e-12))
-        new_cost = float(
-            np.where(norm < config.huber, 0.5 * squared, config.huber * (norm - 0.5 * config.huber)).sum()
-        )
+        root, new_cost = _robust(np.linalg.norm(r, axis=1), config.huber)
+        A, e = (J * root[:, None, None]).reshape(-1, 6), (r * root[:, None]).ravel()
+        if depths is not None:
+            r_z, J_z = _whitened_depth(T, points, spread, depths)
+            root, depth_cost = _robust(np.abs(r_z), config.huber)
+            new_cost += depth_cost
+            A, e = np.concatenate([A, J_z * root[:, None]]), np.concatenate([e, r_z * root])
         if new_cost <= cost:
             done = cost - new_cost < tolerance * cost
             T_best, cost, damping = T, new_cost, max(damping * 0.1, 1e-9)
-            A = (J * np.sqrt(weight)[:, None, None]).reshape(-1, 6)
-            H, b = A.T @ A, A.T @ (r * np.sqrt(weight)[:, None]).ravel()
+            H, b = A.T @ A, A.T @ e
             if done:
                 break
         else:
@@ -161,6 +182,7 @@ def solve_pose(
     pixels: Pixels,
     camera: Camera,
     config: PoseSolverConfig,
+    depths: Depths | None = None,
 ) -> PoseSolution | None:
     """Find the pose that most points agree with, starting from guesses and, where they fail, from RANSAC.
 
@@ -172,12 +194,12 @@ def solve_pose(
     limit = config.inlier_px * max(camera.width / 640, 0.5)
     best: PoseSolution | None = None
     for guess in guesses:
-        best = _better(best, _settle(guess, points, spread, pixels, camera, config, limit))
+        best = _better(best, _settle(guess, points, spread, pixels, camera, config, limit, depths))
         if best is not None and best.inliers.mean() >= config.trusted_inlier_ratio:
             return best
     T_ransac = ransac_pose(points, pixels, camera, limit * 1.5, config.ransac_iterations)
     if T_ransac is not None:
-        best = _better(best, _settle(T_ransac, points, spread, pixels, camera, config, limit))
+        best = _better(best, _settle(T_ransac, points, spread, pixels, camera, config, limit, depths))
     return best
 
 
@@ -210,14 +232,18 @@ def _settle(
     camera: Camera,
     config: PoseSolverConfig,
     limit: float,
+    depths: Depths | None,
 ) -> PoseSolution | None:
     """Refine on all points, then on the inliers; once more where that changes what they are."""
-    T, _ = refine_pose(guess, points, spread, pixels, camera, config, 1e-2)
+    T, _ = refine_pose(guess, points, spread, pixels, camera, config, 1e-2, depths)
     inliers = reprojection_error(T, points, pixels, camera) < limit
     for _ in range(2):
         if inliers.sum() < 6:
             return None
-        T, covariance = refine_pose(T, points[inliers], spread[inliers], pixels[inliers], camera, config)
+        z = None if depths is None else depths[inliers]
+        T, covariance = refine_pose(
+            T, points[inliers], spread[inliers], pixels[inliers], camera, config, depths=z
+        )
         before, inliers = inliers, reprojection_error(T, points, pixels, camera) < limit
         if np.count_nonzero(inliers != before) <= SAME_SHARE * len(inliers):
             break

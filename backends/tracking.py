@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
+from remov3r.backends.depth_sampling import sample_sensor
 from remov3r.backends.features import FeatureConfig, Gray, klt_window, track_points
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import (
+    Depths,
     PoseSolution,
     PoseSolverConfig,
     reproject,
@@ -19,7 +21,7 @@ from remov3r.backends.pose_solver import (
     solve_pose,
 )
 from remov3r.config import Config
-from remov3r.types import Pose
+from remov3r.types import DepthMap, Pose
 
 Pixels = Float[np.ndarray, "n 2"]
 Ids = Int[np.ndarray, " n"]
@@ -31,6 +33,7 @@ class TrackerConfig(Config):
     Attributes:
         near: tried first, close to where the points are expected; taken where so large a share of them survives.
         blurred: tried last.
+        depth_sigma_share: of a sensor's depth, how far it may be off: noise, calibration and the followed pixel's own.
     """
 
     features: FeatureConfig = FeatureConfig()
@@ -41,18 +44,21 @@ class TrackerConfig(Config):
     min_inliers: int = Field(15, ge=6)
     min_inlier_ratio: float = Field(0.3, gt=0, lt=1)
     from_keyframe: bool = True
+    depth_sigma_share: float = Field(0.01, gt=0)
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Landmarks followed in the current frame, and where they are in it."""
+    """Landmarks followed in the current frame, where they are in it, and a sensor's depth there if there is one."""
 
     landmarks: Ids
     pixels: Pixels
+    depths: Depths | None = None
 
     def kept(self, keep: np.ndarray) -> Tracks:
         """Return some of them."""
-        return Tracks(self.landmarks[keep], self.pixels[keep])
+        depths = None if self.depths is None else self.depths[keep]
+        return Tracks(self.landmarks[keep], self.pixels[keep], depths)
 
 
 NO_TRACKS = Tracks(np.empty(0, int), np.empty((0, 2)))
@@ -74,13 +80,16 @@ class Tracker:
         self._gray, self.tracks = gray, tracks
         self._key_gray, self._key_tracks = (gray, tracks) if is_keyframe else (None, NO_TRACKS)
 
-    def track(self, gray: Gray, T_world_last: Pose, guesses: list[Pose]) -> PoseSolution | None:
+    def track(
+        self, gray: Gray, T_world_last: Pose, guesses: list[Pose], depth_m: DepthMap | None = None
+    ) -> PoseSolution | None:
         """Measure the pose of the next frame; None when too few landmarks agree on one.
 
         After a failure the last good image and its points stay: a dark or torn frame is simply skipped.
 
         Args:
             guesses: poses the camera may have now; the one whose images fit best starts the search.
+            depth_m: what a sensor measured in this frame.
         """
         previous, config = self._gray, self._config
         if previous is None or len(self.tracks.landmarks) < config.min_inliers:
@@ -97,20 +106,27 @@ class Tracker:
             pixels, ok = track_points(previous, gray, self.tracks.pixels, starts[start], features)
             if ok.mean() < survivors:
                 continue
-            found = self._solve(gray, Tracks(self.tracks.landmarks[ok], pixels[ok]), poses[: start + 1])
+            tracks = Tracks(self.tracks.landmarks[ok], pixels[ok])
+            found = self._solve(gray, tracks, poses[: start + 1], depth_m)
             if found is not None and len(found[1].landmarks) >= survivors**2 * len(ok):
                 self._gray, self.tracks = gray, found[1]
                 return found[0]
         return None
 
-    def _solve(self, gray: Gray, tracks: Tracks, guesses: list[Pose]) -> tuple[PoseSolution, Tracks] | None:
+    def _solve(
+        self, gray: Gray, tracks: Tracks, guesses: list[Pose], depth_m: DepthMap | None
+    ) -> tuple[PoseSolution, Tracks] | None:
         config = self._config
         if len(tracks.landmarks) < config.min_inliers:
             return None
         if config.from_keyframe:
             tracks = self._anchored(gray, tracks)
+        if depth_m is not None:
+            tracks = replace(tracks, depths=sample_sensor(depth_m, tracks.pixels, config.depth_sigma_share))
         points, spread = self._map.points[tracks.landmarks], self._map.spread(tracks.landmarks)
-        solution = solve_pose(guesses, points, spread, tracks.pixels, self._map.camera, config.pose)
+        solution = solve_pose(
+            guesses, points, spread, tracks.pixels, self._map.camera, config.pose, tracks.depths
+        )
         if solution is None:
             return None
         count = int(solution.inliers.sum())

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from remov3r.backends.bundle_terms import adjoint, link_error
 from remov3r.backends.landmark_map import LandmarkMap, Renumbering
-from remov3r.backends.pose_solver import PoseSolverConfig, refine_pose, reprojection_error
+from remov3r.backends.pose_solver import Depths, PoseSolverConfig, refine_pose, reprojection_error
 from remov3r.geometry import inverse, se3_exp, se3_log
 from remov3r.types import Covariance, Pose, TrackingState
 
@@ -29,6 +29,7 @@ class FrameRecord:
         covariance: of the pose as measured last against its landmarks; None where it was not.
         unit: how long the store's unit of length was when the pose was put in.
         pixels: float32, to keep long sequences small.
+        depths: what a sensor measured there (`pose_solver.Depths`); None without one.
         is_keyframe: whether it ever was one: such a frame keeps its landmarks.
     """
 
@@ -40,6 +41,7 @@ class FrameRecord:
     unit: float = 1.0
     covariance: Covariance | None = None
     is_keyframe: bool = False
+    depths: Float[np.ndarray, "n 2"] | None = None
 
 
 class TrajectoryStore:
@@ -59,6 +61,7 @@ class TrajectoryStore:
         landmarks: Int[np.ndarray, " n"],
         pixels: Float[np.ndarray, "n 2"],
         is_keyframe: bool = False,
+        depths: Depths | None = None,
     ) -> None:
         """Store a frame relative to the latest keyframe."""
         place = len(self._map.keyframes) - 1
@@ -66,6 +69,7 @@ class TrajectoryStore:
         self.records[frame_index] = FrameRecord(
             place, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32), self._unit,
             is_keyframe=is_keyframe,
+            depths=None if depths is None else depths.astype(np.float32),
         )  # fmt: skip
 
     def pose(self, frame_index: int) -> Pose:
@@ -92,6 +96,7 @@ class TrajectoryStore:
         for record, landmarks in zip(holding, np.split(new, ends)):
             left = landmarks >= 0
             record.landmarks, record.pixels = landmarks[left], record.pixels[left]
+            record.depths = None if record.depths is None else record.depths[left]
         moved = np.flatnonzero(np.abs(numbers.T_new_old - np.eye(4)).max((1, 2)) > 0)
         carried, places = dict(zip(moved.tolist(), numbers.T_new_old[moved])), numbers.places.tolist()
         for record in self.records.values():
@@ -115,7 +120,7 @@ class TrajectoryStore:
         for index in old:
             record = self.records[index]
             if not record.is_keyframe:
-                record.landmarks, record.pixels = NO_LANDMARKS, NO_PIXELS
+                record.landmarks, record.pixels, record.depths = NO_LANDMARKS, NO_PIXELS, None
         self._first_unsettled = old[-1] + 1
         return jumped
 
@@ -173,16 +178,18 @@ class TrajectoryStore:
         landmarks = self._map.canonical(record.landmarks.astype(np.int64))
         keep = observed[landmarks]
         landmarks, pixels = landmarks[keep], record.pixels[keep].astype(np.float64)
+        depths = None if record.depths is None else record.depths[keep].astype(np.float64)
         T, points, spread = self.pose(index), self._map.points[landmarks], self._map.spread(landmarks)
         camera = self._map.camera
         if len(landmarks) < LEAST_POINTS:
             return None
-        T, _ = refine_pose(T, points, spread, pixels, camera, config, 1e-2)
+        T, _ = refine_pose(T, points, spread, pixels, camera, config, 1e-2, depths)
         limit = config.inlier_px * max(camera.width / 640, 0.5)
         fits = reprojection_error(T, points, pixels, camera) < limit
         if fits.sum() < max(LEAST_POINTS, 0.5 * len(record.landmarks)):
             return None
-        return refine_pose(T, points[fits], spread[fits], pixels[fits], camera, config)
+        depths = None if depths is None else depths[fits]
+        return refine_pose(T, points[fits], spread[fits], pixels[fits], camera, config, depths=depths)
 
     def _jumps(self, measured: dict[int, Pose], order: list[int]) -> list[int]:
         """Runs of frames whose new poses leave both their neighbours, where their former ones do not."""

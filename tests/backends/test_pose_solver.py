@@ -91,6 +91,29 @@ def test_doubtful_depth_counts_across_the_line_of_sight_only() -> None:
     assert off(doubtful, T)[0] < 0.3 * off(trusting, T)[0]
 
 
+def test_measured_depth_tells_tilt_from_sidestep_before_a_wall() -> None:
+    rng = np.random.default_rng(3)
+    points = np.stack([rng.uniform(-0.3, 0.3, 80), rng.uniform(-0.3, 0.3, 80), np.full(80, 1.5)], 1)
+    noisy = reproject(np.eye(4), points, CAMERA)[0] + rng.normal(size=(80, 2))
+    depths = np.stack([1.5 + rng.normal(size=80) * 0.003, np.full(80, 0.003)], 1)
+    depths[::5] = np.nan  # missing
+    depths[1] = 0.7, 0.003  # wrong
+    start, sure = se3_exp(np.array([0.02, 0, 0, 0, 0.02, 0])), np.zeros_like(points)
+    by_pixels, wide = refine_pose(start, points, sure, noisy, CAMERA, CONFIG)
+    by_both, narrow = refine_pose(start, points, sure, noisy, CAMERA, CONFIG, depths=depths)
+    assert off(by_both, np.eye(4))[0] < 0.5 * off(by_pixels, np.eye(4))[0]
+    assert off(by_both, np.eye(4))[1] < 0.5 * off(by_pixels, np.eye(4))[1]
+    assert np.trace(narrow) < np.trace(wide)
+
+
+def test_no_depth_at_all_changes_nothing() -> None:
+    points, T, pixels = world()
+    nothing = np.full((len(points), 2), np.nan)
+    a = refine_pose(T, points, 0.01 * points, pixels, CAMERA, CONFIG)
+    b = refine_pose(T, points, 0.01 * points, pixels, CAMERA, CONFIG, depths=nothing)
+    assert np.array_equal(a[0], b[0])
+
+
 @pytest.mark.parametrize("count", [0, 3, 5])
 def test_too_few_points_are_no_pose(count: int) -> None:
     points, T, pixels = world(count)
