@@ -2,7 +2,7 @@
 
 accuracy_m and completeness_m are medians (estimate to truth, truth to estimate); chamfer_m is the mean of the
 two mean distances; the F-score is the harmonic mean of the shares within 5 cm. These count the whole estimate;
-`visible` leaves out what no ground-truth camera saw, as many published figures do.
+`visible` leaves out what no ground-truth camera saw, of either, as many published figures do.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class MapMetrics(MapErrors):
     """Errors of the whole estimate.
 
     Attributes:
-        visible: of what the ground-truth cameras saw of it; None without views, or when they saw nothing.
+        visible: of what the ground-truth cameras saw of it and of the truth (a ground-truth mesh may go on where
+            no frame looked); None without views, or when they saw nothing.
         visible_share: how much of the estimate that is.
     """
 
@@ -102,7 +103,9 @@ def map_metrics(
     if not views:
         return MapMetrics(**asdict(whole))
     seen = seen_points(estimate.points_m, views, config.behind_m)
-    visible = surface_errors(estimate.chosen(seen), truth) if seen.any() else None
+    there = seen_points(truth.points_m, views, F_SCORE_M)
+    both = seen.any() and there.any()
+    visible = surface_errors(estimate.chosen(seen), truth.chosen(there)) if both else None
     return MapMetrics(**asdict(whole), visible=visible, visible_share=float(seen.mean()))
 
 

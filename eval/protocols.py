@@ -54,6 +54,8 @@ class Protocol(Config):
         split: which part of each sequence: "test" is its last fifth.
         start: frames left out at its beginning; stride: every n-th from there; frames: at most so many.
         align: of the ATE that the protocol's tables are about; both are always given.
+        truth_mesh: the map is judged by this mesh beside the sequence's folder in place of the fused depth, {sequence}
+            standing for that folder's name; "" for the depth.
         max_depth_m: ground-truth depth beyond it is left out.
         depth_align: the depth that the protocol's tables are about: of each frame by itself, or of all frames
             after one scale, or one scale and shift, for the sequence.
@@ -72,6 +74,7 @@ class Protocol(Config):
     frames: PositiveInt | None = None
     align: Align
     metrics: tuple[Metric, ...]
+    truth_mesh: str = ""
     tolerance_s: PositiveFloat = 0.01
     max_depth_m: PositiveFloat = 10.0
     depth_align: Literal["frame", "sequence"] = "frame"

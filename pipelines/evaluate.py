@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from remov3r.backends.open3d_import import load_open3d
 from remov3r.data.sources import open_source, read_reference
 from remov3r.data.stream import StreamedSource
 from remov3r.errors import ConfigError, DataError
 from remov3r.eval.metrics import EvalConfig, Metrics, evaluate
 from remov3r.eval.rotations import stored_rotations
 from remov3r.eval.trajectory_files import read_trajectory_file
-from remov3r.types import Reconstruction, Trajectory
+from remov3r.types import Mesh, Reconstruction, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +30,13 @@ class GroundTruth:
         depth: the same input with registered depth, or None.
         stored_rotations: of the reference's poses as the data set holds them, not quite rotations; None where
             they are not known.
+        mesh: the true surface, in the world of the reference; None where the depth must do.
     """
 
     reference: Trajectory | None = None
     depth: StreamedSource | None = None
     stored_rotations: Float[np.ndarray, "n 3 3"] | None = None
+    mesh: Mesh | None = None
 
     @property
     def empty(self) -> bool:
@@ -72,6 +75,22 @@ def depth_of(path: Path, dataset: str = "auto", camera: str | None = None) -> St
         return None
 
 
+def read_truth_mesh(path: Path) -> Mesh:
+    """Read a ground-truth mesh of any format that Open3D knows (PLY, OBJ, STL, glTF …); colours are left out.
+
+    Raises:
+        DataError: no such file, or it holds no triangles.
+        MissingDependencyError: Open3D is not installed.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no ground-truth mesh here; get it with the data set's poses")
+    read = load_open3d().io.read_triangle_mesh(str(path))
+    vertices, triangles = np.asarray(read.vertices, np.float64), np.asarray(read.triangles, np.int64)
+    if not len(triangles):
+        raise DataError(f"{path}: holds no triangles that can be read")
+    return Mesh(vertices, triangles, np.zeros_like(vertices), np.zeros_like(vertices))
+
+
 def score(result: Reconstruction, truth: GroundTruth, config: EvalConfig | None = None) -> Metrics | None:
     """Measure a run; None where there is no ground truth at all. What looks wrong is logged as a warning.
 
@@ -81,7 +100,10 @@ def score(result: Reconstruction, truth: GroundTruth, config: EvalConfig | None 
     """
     if truth.empty:
         return None
-    metrics = evaluate(result, truth.reference, truth.depth, config or EvalConfig(), truth.stored_rotations)
+    config = config or EvalConfig()
+    metrics = evaluate(
+        result, truth.reference, truth.depth, config, truth.stored_rotations, truth_mesh=truth.mesh
+    )
     if metrics.trajectory is not None:
         for note in metrics.trajectory.all.notes:
             logger.warning(note)

@@ -8,7 +8,7 @@ import pytest
 
 from remov3r.errors import DataError
 from remov3r.eval.map import MapEvalConfig, map_metrics, seen_points, surface_errors
-from remov3r.eval.surface import FusedTruth, Surface, fused_truth, sample_mesh, thinned
+from remov3r.eval.surface import FusedTruth, Surface, fused_truth, sample_mesh, sampled_surface, thinned
 from remov3r.geometry import se3_exp
 from remov3r.types import Frame, Mesh
 from tests.data.helpers import plane_frames
@@ -151,3 +151,19 @@ def test_visibility_spares_what_lies_behind_the_wall_but_not_what_floats_before_
     before = map_metrics(with_another(1.5), truth.surface, np.eye(4), CONFIG, truth.views)
     assert before.visible is not None
     assert before.visible.precision_5cm == pytest.approx(0.5, abs=0.02)
+
+
+def test_visibility_spares_the_truth_that_no_camera_saw() -> None:
+    """A true wall goes on far beside the view, and another one lies behind it."""
+    views = fused(plane_frames(5)).views
+    wall = square(0.8)
+    wide, hidden = grid(), grid()
+    far = wide.points_m + np.array([50.0, 0, 0]), hidden.points_m + np.array([0, 0, 3.0])
+    truth = Surface(np.concatenate([wide.points_m, *far]), np.tile(wide.normals, (3, 1)))
+    m = map_metrics(wall, truth, np.eye(4), CONFIG, views)
+    assert m.recall_5cm < 0.4
+    assert m.visible is not None
+    near = seen_points(wide.points_m, views, 0.05)
+    alone = surface_errors(sampled_surface(wall, CONFIG.samples, CONFIG.voxel_m), wide.chosen(near))
+    assert m.visible.recall_5cm == pytest.approx(alone.recall_5cm)
+    assert m.visible.completeness_m == pytest.approx(alone.completeness_m)

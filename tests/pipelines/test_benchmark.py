@@ -28,6 +28,20 @@ align = "se3"
 metrics = ["trajectory", "depth"]
 sequences = [{ path = "room*" }, { path = "absent" }]
 """
+FAR_TRIANGLE = """ply
+format ascii 1.0
+element vertex 3
+property float x
+property float y
+property float z
+element face 1
+property list uchar int vertex_indices
+end_header
+0 0 100
+0.1 0 100
+0 0.1 100
+3 0 1 2
+"""
 
 
 @pytest.fixture
@@ -79,6 +93,31 @@ def test_runs_are_kept_and_figures_repeat(tmp_path: Path, runs: list[list[str]])
     next((tmp_path / "runs/tiny").glob("room_b*")).rename(tmp_path / "interrupted")
     assert main(command) == 1
     assert len(runs) == 3, "only what was missing ran"
+
+
+def test_the_map_is_judged_by_the_mesh_that_the_protocol_names(tmp_path: Path, runs: list[list[str]]) -> None:
+    pytest.importorskip("open3d")
+    room = write_posed(tmp_path / "data/room_a", 6)
+    protocol = TOML.replace('"depth"]', '"map"]\ntruth_mesh = "{sequence}_true.ply"').replace(
+        "stride = 2", ""
+    )
+    (tmp_path / "tiny.toml").write_text(protocol)
+    command = ["benchmark", str(tmp_path / "tiny.toml"), "--data", str(tmp_path / "data")]
+    command += ["--method", "sensor+bundle", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+
+    def first_row() -> dict[str, Any]:
+        assert main(command) == 1, "the other sequence is absent"
+        page = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+        return dict(page["rows"][0])
+
+    assert "room_a_true.ply: there is no ground-truth mesh here" in first_row()["problem"]
+    room.with_name("room_a_true.ply").write_text(FAR_TRIANGLE)
+    figures = first_row()["metrics"]["map"]
+    assert figures["accuracy_m"] == pytest.approx(100, abs=5), "of the triangle, not of the depth"
+    assert figures["visible"] is None, "no camera saw it"
+    assert len(runs) == 1, "nothing ran again"
+    room.with_name("room_a_true.ply").write_text("nothing")
+    assert "holds no triangles" in first_row()["problem"]
 
 
 def test_a_failed_run_says_why_and_leaves_nothing_to_be_taken_for_a_result(
