@@ -64,11 +64,13 @@ class Case:
 
     Attributes:
         path: where it lies; None where it is not in the data folder.
+        sequence: the same below the data folder, by which recordings of other systems are found.
     """
 
     name: str
     dataset: str
     path: Path | None
+    sequence: str = ""
 
 
 def benchmark_command(arguments: argparse.Namespace) -> int:
@@ -116,7 +118,9 @@ def cases_of(protocol: Protocol, data: Path, runs: Path) -> Iterator[Case]:
             else [data / sequence.path]
         )
         found = [path for path in found if path.is_dir()]
-        yield from (Case(f"{path.relative_to(data)}{note}", dataset, path) for path in found)
+        for path in found:
+            below = path.relative_to(data).as_posix()
+            yield Case(f"{below}{note}", dataset, path, below)
         if not found:
             yield Case(f"{sequence.path}{note}", dataset, None)
 
@@ -143,6 +147,8 @@ def measure(protocol: Protocol, case: Case, method: Method, config: str, runs: P
 def run_arguments(protocol: Protocol, case: Case, method: Method, config: str) -> list[str]:
     """Return the arguments of `remov3r` that make this run, its output folder aside.
 
+    A front end recorded:LAYOUT:DIR/{sequence} has a folder for each sequence, named as below the data folder.
+
     Raises:
         DataError: the sequence cannot be opened.
     """
@@ -153,7 +159,8 @@ def run_arguments(protocol: Protocol, case: Case, method: Method, config: str) -
     if not part:
         raise DataError(f"{case.path}: {count} frames leave none for {protocol.name}")
     arguments = ["run", str(case.path), "--dataset", case.dataset, "--config", config]
-    arguments += ["--front-end", method.front_end, "--backend", method.backend]
+    arguments += ["--front-end", method.front_end.replace("{sequence}", case.sequence)]
+    arguments += ["--backend", method.backend]
     arguments += ["--start", str(part.start), "--stride", str(part.step), "--max-frames", str(len(part))]
     arguments += [] if protocol.camera is None else ["--camera", protocol.camera]
     return arguments + ([] if "map" in protocol.metrics else ["--no-mesh"])

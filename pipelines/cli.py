@@ -192,6 +192,10 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     long.add_argument("--images", metavar="DIR", help="keep the rendered frames here, or take them from here")
     long.add_argument("--out", metavar="FILE", help="also write the page as Markdown, with a plot beside it")
     long.set_defaults(module="bench_long")
+    points = parts.add_parser("map", help="time of the map errors for so many points on either side")
+    points.add_argument("--points", type=int, default=10_000_000, metavar="N", help="(%(default)s)")
+    points.add_argument("--out", metavar="FILE", help="also write the page as Markdown")
+    points.set_defaults(module="bench_map")
     backends = parts.add_parser("backends", help="none, pose_graph and bundle against the front end alone")
     backends.add_argument(
         "--sequence", action="append", metavar="NAME", help="synthetic ones; all if not given"

@@ -228,7 +228,7 @@ def shown_method(name: str) -> str:
     kind, *rest = front_end.split(":")
     if kind != "recorded":
         return f"{OWN}, {name}"
-    whose = rest[0] if len(rest) > 1 else Path(rest[0]).name if rest else ""
+    whose = rest[0] if len(rest) > 1 else Path(rest[0].replace("/{sequence}", "")).name if rest else ""
     return f"{whose}, recorded, ×{backend}"
 
 

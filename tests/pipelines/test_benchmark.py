@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("evo")
 
 from remov3r.errors import ConfigError, DataError
+from remov3r.eval.protocols import ProtocolSequence
 from remov3r.pipelines import benchmark
 from remov3r.pipelines.benchmark import Method, cases_of
 from remov3r.pipelines.benchmark_page import FIGURES, Row, csv_page, markdown_page
@@ -144,6 +145,20 @@ def test_methods() -> None:
     assert Method.parse("recorded:a+b/c+none") == Method("recorded:a+b/c", "none")
     with pytest.raises(ConfigError, match=r"FRONT_END\+BACKEND"):
         Method.parse("network")
+
+
+def test_recordings_are_found_by_the_sequence(tmp_path: Path) -> None:
+    for name in ("a/seq-01", "b/seq-01"):
+        write_posed(tmp_path / name, 3)
+    update = {"dataset": "posed", "sequences": (ProtocolSequence(path="*/seq-01", note="a note"),)}
+    protocol = PROTOCOL.model_copy(update=update)
+    method = Method.parse("recorded:cut3r:outputs/{sequence}+none")
+    arguments = [
+        benchmark.run_arguments(protocol, case, method, "lite")
+        for case in cases_of(protocol, tmp_path, tmp_path)
+    ]
+    given = [run[run.index("--front-end") + 1] for run in arguments]
+    assert given == ["recorded:cut3r:outputs/a/seq-01", "recorded:cut3r:outputs/b/seq-01"]
 
 
 def test_protocols_of_data_sets_without_a_reader(tmp_path: Path) -> None:
