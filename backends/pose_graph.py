@@ -45,6 +45,7 @@ __all__ = ["PoseGraphBackend", "PoseGraphConfig"]
 
 logger = logging.getLogger(__name__)
 
+_SCARCE_SHARE = 0.75  # of a keyframe's points that are left where their small number alone asks for a new one
 _UNMEASURED_M2 = 1.0  # a translation's variance from which on a front end measures no motion
 
 
@@ -230,7 +231,7 @@ class PoseGraphBackend:
         assert self._key is not None
         self._missed += 1
         lost = self._missed > self._config.weak_frames or not textured
-        if lost and textured and self._loops is not None:
+        if textured and self._loops is not None:
             found = self._loops.relocalise(self._gray, None)
             if found is not None and found.from_index in self._graph:
                 self._wanted = True
@@ -287,11 +288,12 @@ class PoseGraphBackend:
             return None
 
     def _keyframe_due(self) -> bool:
-        """Few of the keyframe's points are left, or many frames have passed; never while nothing moves."""
+        """Few points are left, few of the keyframe's, or many frames have passed; the latter two only if it moves."""
         assert self._refiner is not None
         config = self._config
         followed = self._refiner.followed()
-        if followed < config.keyframe_survivors / 2:
+        scarce = config.keyframe_survivors / 2 * config.tracker.features.corners / max(self._refiner.count, 1)
+        if followed < min(scarce, _SCARCE_SHARE):
             return True
         if self._refiner.motion_px() < config.keyframe_min_motion_px * self._gray.shape[1] / 640:
             return False

@@ -17,6 +17,9 @@ from remov3r.types import Covariance, DensePrediction, Pose
 class KeyframeRefiner:
     """Follows the corners of the latest keyframe; its frame is the world of this small map.
 
+    Attributes:
+        count: corners of the keyframe that have depth.
+
     Args:
         scale_varies: the keyframe's scale is estimated elsewhere, so it is no part of the covariance.
     """
@@ -26,7 +29,7 @@ class KeyframeRefiner:
         self._scale_varies = scale_varies
         self._tracker: Tracker | None = None
         self._relative_sigma = 1.0
-        self._count = 0
+        self.count = 0
 
     def restart(self, frame_index: int, gray: Gray, dense: DensePrediction) -> None:
         """Follow the corners of a new keyframe that have depth."""
@@ -44,7 +47,7 @@ class KeyframeRefiner:
         self._tracker = Tracker(key_map, self._config)
         self._tracker.restart(gray, Tracks(landmarks, pixels), True)
         self._relative_sigma = 0.0 if self._scale_varies else median_relative_sigma(dense)
-        self._count = count
+        self.count = count
 
     def refine(self, gray: Gray, T_key_last: Pose, guesses: list[Pose]) -> tuple[Pose, Covariance] | None:
         """Measure T_key_cam and its covariance; None when too few points agree.
@@ -59,15 +62,16 @@ class KeyframeRefiner:
         if solution is None:
             return None
         noise = self._noise
-        covariance = floored(noise.refined_factor**2 * solution.covariance, noise)
+        # Where most points were lost or disagreed, those that agree err together.
+        covariance = floored(noise.refined_factor**2 / self.followed() * solution.covariance, noise)
         T = solution.T_world_cam
         return T, with_scale_doubt(covariance, T, self._relative_sigma)
 
     def followed(self) -> float:
         """Return the share of the keyframe's points that is still followed; 0 without any."""
-        if self._tracker is None or self._count == 0:
+        if self._tracker is None or self.count == 0:
             return 0.0
-        return len(self._tracker.tracks.landmarks) / self._count
+        return len(self._tracker.tracks.landmarks) / self.count
 
     def motion_px(self) -> float:
         """Return how far the followed points have moved since the keyframe (median)."""
