@@ -39,7 +39,7 @@ def test_only_what_follows_the_first_thousand_frames_counts() -> None:
 
 def test_the_page_holds_a_line_per_stretch_and_groups_notes() -> None:
     page = as_markdown(run(stretch(1000, 200.0), stretch(2000, 201.0)), 2000, 600)
-    assert "| 2000 | 201 | 10.0 | 5 | 100 | 7 |" in page
+    assert "| 2000 | 201 | 10.0 | 10.0 | 5 | 100 | 7 |" in page
     assert "- frames 1 to 4, 2 times: lost" in page
     assert "RRE not known" in page
     assert "frames not tracked: 2" in page
