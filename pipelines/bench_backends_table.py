@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from remov3r.errors import DataError
 from remov3r.pipelines.tables import cell, markdown_table
@@ -130,6 +131,7 @@ def markdown_page(rows: Sequence[Row], words: Sequence[str] = ()) -> str:
     )
     lines = ["# Backends against the front end alone", "", *words, "", "## Verdict", ""]
     lines += [f"- {line}" for line in verdict_lines(rows)]
+    lines += [f"- {line}" for line in _missing(rows)]
     lines += ["", "## What fails", ""]
     lines += [f"- {' '.join(_name(r))}: {', '.join(_faults(r, v))}" for r, v in failing] or ["Nothing."]
     lines += ["", "## Runs", ""]
@@ -154,9 +156,11 @@ def rows_from(text: str, where: str) -> list[Row]:
     names = {f.name for f in fields(Row)}
     try:
         read = json.loads(text)["rows"]
-        return [
-            Row(**{k: tuple(v) if k == "notes" else v for k, v in row.items() if k in names}) for row in read
-        ]
+        out = []
+        for row in read:
+            known: dict[str, Any] = {k: tuple(v) if k == "notes" else v for k, v in row.items() if k in names}
+            out.append(Row(**known))
+        return out
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{where}: holds no rows of this benchmark ({error}); remove the file") from error
 
@@ -166,6 +170,17 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     rows = {row.key: row for row in old}
     rows.update({row.key: row for row in new})
     return list(rows.values())
+
+
+def _missing(rows: Sequence[Row]) -> list[str]:
+    """Name what was run with one backend and not with another."""
+    places = dict.fromkeys((r.sequence, r.front_end) for r in rows)
+    there = {(r.sequence, r.front_end, r.backend) for r in rows}
+    out = []
+    for backend in dict.fromkeys(r.backend for r in rows if r.loops is not None):
+        lacking = [" ".join(place) for place in places if (*place, backend) not in there]
+        out += [f"{backend}, not measured: {', '.join(lacking)}."] if lacking else []
+    return out
 
 
 def _faults(row: Row, verdict: Verdict | None) -> list[str]:

@@ -80,6 +80,7 @@ def test_the_page_counts_and_names_what_fails() -> None:
     )
     assert "| holds |" in page
     assert "| front end |" in page
+    assert "- pose_graph, not measured: loop boast." in page
     assert "Nothing." in markdown_page([ALONE, good])
 
 

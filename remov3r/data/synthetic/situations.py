@@ -96,7 +96,7 @@ class SituationSource:
     """
 
     def __init__(self, name: str, frames: int) -> None:
-        """Draw the room; nothing is rendered yet.
+        """Plan the walk; nothing is rendered yet.
 
         Raises:
             DataError: there is no such situation, or too few frames to walk it.
@@ -109,7 +109,6 @@ class SituationSource:
         self.name, self.camera = name, CAMERA
         self.T_world_cam: Poses = situation.path(frames)
         self.lost = lost_frames(name, frames)
-        self._world = SyntheticWorld(WorldConfig(texture_px=256, room=situation.room, sensor=_SENSOR))
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -120,8 +119,9 @@ class SituationSource:
         c, seed = self.camera, self._situation.seed
         K = np.broadcast_to(c.K, (len(self), 3, 3))
         rng = np.random.default_rng(seed)
-        room = self._world.room(seed)
-        stream = self._world.frames(room, c.width, c.height, K, self.T_world_cam, video=True, seed=seed)
+        world = SyntheticWorld(WorldConfig(texture_px=256, room=self._situation.room, sensor=_SENSOR))
+        room = world.room(seed)
+        stream = world.frames(room, c.width, c.height, K, self.T_world_cam, video=True, seed=seed)
         for index, (rgb, depth_m) in enumerate(stream):
             if index in self.lost:
                 rgb = np.clip(rng.normal(110, 1.5, rgb.shape), 0, 255).astype(np.uint8)
