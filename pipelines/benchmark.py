@@ -26,7 +26,7 @@ from remov3r.eval.metrics import Metrics
 from remov3r.eval.protocols import Protocol, ProtocolSequence, digest, load_protocol
 from remov3r.pipelines.benchmark_page import Row, csv_page, json_page, markdown_page
 from remov3r.pipelines.demo import demo_scene, write_sequence
-from remov3r.pipelines.evaluate import ground_truth_of, read_truth_mesh, score
+from remov3r.pipelines.evaluate import GroundTruth, depth_of, ground_truth_of, read_truth_mesh, score
 from remov3r.pipelines.load import load_reconstruction
 from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.provenance import code_version
@@ -174,7 +174,10 @@ def scored(protocol: Protocol, case: Case, method: Method, folder: Path) -> Metr
     """
     assert case.path is not None
     sensor = method.front_end == "sensor"
-    truth = ground_truth_of(case.path, case.dataset, sensor, protocol.camera)
+    if protocol.metrics == ("depth",):  # drives without poses have depth all the same
+        truth = GroundTruth(depth=depth_of(case.path, case.dataset, protocol.camera))
+    else:
+        truth = ground_truth_of(case.path, case.dataset, sensor, protocol.camera)
     if protocol.truth_mesh and "map" in protocol.metrics:
         mesh = case.path.with_name(protocol.truth_mesh.replace("{sequence}", case.path.name))
         truth = replace(truth, mesh=read_truth_mesh(mesh))

@@ -16,6 +16,7 @@ from remov3r.pipelines import benchmark
 from remov3r.pipelines.benchmark import Method, cases_of
 from remov3r.pipelines.benchmark_page import FIGURES, Row, csv_page, markdown_page
 from remov3r.pipelines.cli import main
+from remov3r.pipelines.evaluate import GroundTruth
 from tests.data.helpers import write_posed
 from tests.eval.test_protocols import PROTOCOL
 
@@ -145,6 +146,19 @@ def test_methods() -> None:
     assert Method.parse("recorded:a+b/c+none") == Method("recorded:a+b/c", "none")
     with pytest.raises(ConfigError, match=r"FRONT_END\+BACKEND"):
         Method.parse("network")
+
+
+def test_depth_alone_needs_no_poses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = write_posed(tmp_path / "room", 3)
+    given: list[GroundTruth] = []
+    monkeypatch.setattr(benchmark, "load_reconstruction", lambda folder: None)
+    monkeypatch.setattr(benchmark, "score", lambda run, truth, config: given.append(truth))
+    protocol = PROTOCOL.model_copy(update={"metrics": ("depth",)})
+    case = benchmark.Case("room", "posed", room)
+    with pytest.raises(DataError, match="no ground truth"):
+        benchmark.scored(protocol, case, Method("network", "none"), tmp_path)
+    assert given[0].reference is None
+    assert given[0].depth is not None
 
 
 def test_recordings_are_found_by_the_sequence(tmp_path: Path) -> None:
