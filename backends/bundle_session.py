@@ -123,7 +123,7 @@ class BundleSession:
             self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
         insertion = self._inserter.insert(
             frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
-            self._covariance,
+            self._covariance, frame.depth_m is not None,
         )  # fmt: skip
         if insertion.joined:
             self._submap = 0

@@ -66,14 +66,22 @@ def links_between(landmark_map: LandmarkMap, places: Int[np.ndarray, " k"]) -> L
     )
 
 
-def link_sigmas(landmark_map: LandmarkMap) -> Float[np.ndarray, " k"]:
-    """Return how many sigmas each keyframe lies off its link; 0 where it has none."""
+def link_sigmas(landmark_map: LandmarkMap, config: LinkConfig) -> Float[np.ndarray, " k"]:
+    """Return how many sigmas each keyframe lies off its link, none below the least of tracking; 0 without a link."""
     out = np.zeros(len(landmark_map.keyframes))
     links = links_between(landmark_map, np.arange(len(out)))
     if links is not None:
         T = landmark_map.poses
         error = link_error(inverse(T[links.first]) @ T[links.second], links.T_first_second)
-        out[links.second] = np.sqrt(np.einsum("ni,nij,nj->n", error, links.information, error))
+        covariance = np.linalg.inv(links.information)
+        # Depth makes links far tighter than what tells a keyframe that has flown from one that was corrected.
+        away = landmark_map.points - T[landmark_map.anchor, :3, 3]
+        depth_m = float(np.median(np.linalg.norm(away, axis=1))) if len(away) else 0.0
+        least = np.repeat([config.rotation_floor_rad, config.depth_share * depth_m], 3) ** 2
+        diagonal = np.arange(6)
+        short = np.maximum(least - covariance[:, diagonal, diagonal], 0)
+        covariance[:, diagonal, diagonal] += short
+        out[links.second] = np.sqrt(np.einsum("ni,nij,nj->n", error, np.linalg.inv(covariance), error))
     return out
 
 
@@ -85,7 +93,7 @@ def hold_flown(landmark_map: LandmarkMap, free: list[int], config: LinkConfig) -
     Returns:
         places of those that were put back, where tracking had seen them.
     """
-    flagged = np.flatnonzero(link_sigmas(landmark_map) > config.reject)
+    flagged = np.flatnonzero(link_sigmas(landmark_map, config) > config.reject)
     put_back: list[int] = []
     count, near = len(landmark_map.keyframes), config.longest_run
     for before, start, end in zip(

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from remov3r.backends.adjustment import AdjustmentConfig, update_log_scale
+from remov3r.backends.depth_links import DepthLinkConfig, Surface, depth_link, surface_of
 from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
 from remov3r.backends.features import Describer, Descriptors, FeatureConfig, Gray, detect_corners
 from remov3r.backends.keyframe_links import measured_link
@@ -36,6 +37,7 @@ class KeyframingConfig(Config):
     """Insertion of keyframes."""
 
     loop: LoopAdjustmentConfig = LoopAdjustmentConfig()
+    depth_link: DepthLinkConfig = DepthLinkConfig()
     min_scale_sigma: float = Field(0.005, gt=0)
     largest_sigma_log: float = Field(1.0, gt=0)
 
@@ -72,6 +74,7 @@ class KeyframeInserter:
         self._map, self._config = landmark_map, config
         self._features, self._pose, self._reuse, self._adjustment = features, pose, map_reuse, adjustment
         self._describer = Describer(features)
+        self._surface: Surface | None = None  # of the last keyframe, where a sensor measured its depth
 
     def insert(
         self,
@@ -82,11 +85,13 @@ class KeyframeInserter:
         dense: DensePrediction,
         submap: int,
         covariance: Covariance | None = None,
+        measured_depth: bool = False,
     ) -> Insertion:
         """Add the keyframe, with old landmarks where it sees them again and new ones at the front end's depth.
 
         Args:
             covariance: of the pose as tracked from the keyframe before; None where it was not.
+            measured_depth: whether the depth comes from a sensor.
         """
         landmark_map = self._map
         corners = detect_corners(gray, tracks.pixels, self._features)
@@ -95,7 +100,9 @@ class KeyframeInserter:
         descriptors = self._describer.describe(gray, pixels)
         depth, sigma = sample_depth(dense, pixels, landmark_map.camera)
         typical = self._typical_depth(T_world_cam, tracks, depth)
-        link, joined = self._link(T_world_cam, covariance, typical), False
+        surface = surface_of(dense, self._config.depth_link) if measured_depth else None
+        link, joined = self._link(T_world_cam, covariance, typical, surface), False
+        self._surface = surface
         if self._reuse.enabled and landmark_map.keyframes:
             small = thumbnail(gray)
             if submap > 0:
@@ -133,11 +140,16 @@ class KeyframeInserter:
         found = relocalise(self._map, places, thumbnail(gray), pixels, descriptors, self._reuse, self._pose)
         return None if found is None else (found, pixels)
 
-    def _link(self, T_world_cam: Pose, covariance: Covariance | None, typical: float) -> KeyframeLink | None:
+    def _link(
+        self, T_world_cam: Pose, covariance: Covariance | None, typical: float, surface: Surface | None
+    ) -> KeyframeLink | None:
         if covariance is None or not self._map.keyframes:
             return None
         T_before_this = inverse(self._map.keyframes[-1].T_world_cam) @ T_world_cam
-        return measured_link(T_before_this, covariance, typical, self._adjustment.link)
+        link = measured_link(T_before_this, covariance, typical, self._adjustment.link)
+        if self._surface is None or surface is None:
+            return link
+        return depth_link(self._surface, surface, link, self._config.depth_link)
 
     def _rays(self, pixels: Pixels) -> Float[np.ndarray, "n 3"]:
         c = self._map.camera

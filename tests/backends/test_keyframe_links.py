@@ -12,7 +12,7 @@ from remov3r.backends.keyframe_links import (
     links_between,
     measured_link,
 )
-from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.landmark_map import KeyframeLink, LandmarkMap
 from remov3r.geometry import inverse, se3_exp, se3_log
 from tests.backends.test_landmark_map import build_map
 
@@ -52,7 +52,7 @@ def test_links_join_neighbours_only() -> None:
 def test_a_link_follows_the_scale() -> None:
     landmark_map, _ = linked_map()
     landmark_map.rescale(3.0)
-    assert link_sigmas(landmark_map).max() < 1e-6
+    assert link_sigmas(landmark_map, LinkConfig()).max() < 1e-6
     link = landmark_map.keyframes[2].link
     assert link is not None
     assert link.covariance[3, 3] == pytest.approx(9 * measured_link_variance(landmark_map, 3.0), rel=1e-6)
@@ -97,3 +97,14 @@ def test_what_is_held_or_moves_as_a_whole_is_left() -> None:
     landmark_map, poses = linked_map()
     landmark_map.keyframes[3].T_world_cam = poses[0]
     assert hold_flown(landmark_map, [4, 5], LinkConfig()) == []
+
+
+def test_a_tight_link_does_not_make_a_correction_a_flight() -> None:
+    landmark_map, _ = linked_map()
+    for keyframe in landmark_map.keyframes[1:]:
+        assert keyframe.link is not None
+        keyframe.link = KeyframeLink(keyframe.link.T_before_this, 1e-4 * keyframe.link.covariance)
+    corrected = landmark_map.keyframes[3]
+    corrected.T_world_cam = corrected.T_world_cam @ se3_exp(np.array([0.0, 0.0, 0.0, 0.004, 0.0, 0.0]))
+    assert link_sigmas(landmark_map, LinkConfig()).max() < 3
+    assert hold_flown(landmark_map, list(range(1, 6)), LinkConfig()) == []
