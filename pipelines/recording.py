@@ -149,11 +149,23 @@ def lost_stretches(trajectory: Trajectory) -> Iterator[str]:
 def grouped(notes: Iterable[str]) -> tuple[str, ...]:
     """Put notes that say the same of several frames into one, with their number, the first and the last frame."""
     said: dict[str, list[str]] = {}  # frames by what is said of them; no frame: the note is about none
+    counted: dict[str, int] = {}  # frames in all of "5 frames ... (first 23) ..."
     for note in notes:
         of_frame = re.fullmatch(r"frame (\d+): (.*)", note, re.DOTALL)
-        frame, text = of_frame.groups() if of_frame else ("", note)
+        of_some = re.fullmatch(r"(\d+) frames (.*) \(first (\d+)\)(.*)", note, re.DOTALL)
+        if of_some:
+            count, what, frame, more = of_some.groups()
+            text = f"{what}{more}"
+            counted[text] = counted.get(text, 0) + int(count)
+        else:
+            frame, text = of_frame.groups() if of_frame else ("", note)
         said.setdefault(text, []).append(frame)
-    return tuple(_as_one(text, frames) for text, frames in said.items())
+    return tuple(
+        f"{counted[text]} times frames {text} (first {frames[0]})"
+        if text in counted
+        else _as_one(text, frames)
+        for text, frames in said.items()
+    )
 
 
 def _as_one(text: str, frames: list[str]) -> str:
