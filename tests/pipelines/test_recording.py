@@ -140,5 +140,5 @@ def test_notes_that_say_the_same_become_one() -> None:
     )
     assert grouped(["no depth", "no depth"]) == ("no depth (2 times)",)
     jumps = ["3 frames jumped (first 7): kept", "2 frames jumped (first 70): kept"]
-    assert grouped(jumps) == ("5 times frames jumped: kept (first 7)",)
+    assert grouped(jumps) == ("5 frames jumped: kept (first 7)",)
     assert grouped([]) == ()
