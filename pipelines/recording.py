@@ -161,9 +161,7 @@ def grouped(notes: Iterable[str]) -> tuple[str, ...]:
             frame, text = of_frame.groups() if of_frame else ("", note)
         said.setdefault(text, []).append(frame)
     return tuple(
-        f"{counted[text]} frames {text} (first {frames[0]})"
-        if text in counted
-        else _as_one(text, frames)
+        f"{counted[text]} frames {text} (first {frames[0]})" if text in counted else _as_one(text, frames)
         for text, frames in said.items()
     )
 
