@@ -25,7 +25,8 @@ test: setup
 
 bench: setup
 	$(BIN)/remov3r benchmark shared-small --data $(DATA) --out docs/benchmarks \
-	  --method network+bundle --method network+none --method sensor+bundle
+	  --method network+none --method network+pose_graph --method network+bundle \
+	  --method sensor+pose_graph --method sensor+bundle
 
 lint: setup
 	$(BIN)/ruff check .

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(run: argparse.ArgumentParser) -> None:
     _add_input(run)
-    run.add_argument("--backend", metavar="none|bundle", help="none: the network's own trajectory")
+    run.add_argument("--backend", metavar="none|pose_graph|bundle", help="none: the network's own trajectory")
     run.add_argument(
         "--front-end",
         metavar="network|sensor|recorded:DIR",
@@ -116,6 +116,7 @@ def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--reference", required=True, metavar="PATH", help="trajectory file, or data set folder"
     )
+    evaluate.add_argument("--mesh", metavar="FILE", help="ground-truth mesh, in place of fused depth")
     evaluate.set_defaults(module="run")
 
 

@@ -19,7 +19,7 @@ from remov3r.config import build
 from remov3r.errors import DataError, Remov3rError, TrackingError
 from remov3r.pipelines.build import build_backend, build_front_end, use_threads
 from remov3r.pipelines.config import PipelineConfig
-from remov3r.pipelines.recording import Recording
+from remov3r.pipelines.recording import Recording, grouped
 from remov3r.pipelines.session import SessionKeeper, comparable
 from remov3r.pipelines.session_files import Manifest, SessionFolder
 from remov3r.pipelines.timing import StageTimer
@@ -68,6 +68,7 @@ class Slam:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
+        self._recording.close()
         if self._mapper is not None:
             self._mapper.close()
 
@@ -164,7 +165,7 @@ class Slam:
         say = on_stage or (lambda name: None)
         say("closing optimisation")
         with self._timer.stage("closing_optimisation"):
-            notes += self._backend.finish()
+            notes += grouped(self._backend.finish())
         poses = self._backend.poses()
         say("depth alignment")
         keyframes = tuple(self._aligned(keyframe) for keyframe in self._recording.keyframes(poses))

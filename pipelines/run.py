@@ -14,7 +14,14 @@ from remov3r.data.stream import StreamedSource
 from remov3r.errors import Remov3rError
 from remov3r.eval.metrics import Metrics
 from remov3r.pipelines.config import PipelineConfig, load_config
-from remov3r.pipelines.evaluate import GroundTruth, depth_of, ground_truth_of, rotations_of, score
+from remov3r.pipelines.evaluate import (
+    GroundTruth,
+    depth_of,
+    ground_truth_of,
+    read_truth_mesh,
+    rotations_of,
+    score,
+)
 from remov3r.pipelines.export import OWN_FILES, put_trajectory, save_reconstruction
 from remov3r.pipelines.load import load_reconstruction, read_source_name
 from remov3r.pipelines.output_folder import OutputFolder
@@ -65,6 +72,8 @@ def eval_command(arguments: argparse.Namespace) -> int:
     config_text = (path / "config.toml").read_text()
     sensor = load_config(path / "config.toml").front_end == "sensor"
     truth = ground_truth_of(Path(arguments.reference), sensor=sensor)
+    if arguments.mesh:
+        truth = replace(truth, mesh=read_truth_mesh(Path(arguments.mesh)))
     folder = OutputFolder(path)
     metrics = score(result, truth)
     _put_report(folder, result, metrics, truth, config_text, source_name)

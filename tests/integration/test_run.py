@@ -99,6 +99,10 @@ def test_scoring_again_gives_the_same_and_a_bare_reference_scores_the_path(
     again = json.loads((out / "metrics.json").read_text())
     assert again["trajectory"]["all"]["se3"] == pytest.approx(before["trajectory"]["all"]["se3"], rel=1e-3)
     assert again["depth"]["metric"] == pytest.approx(before["depth"]["metric"], rel=1e-3)
+    assert remov3r("eval", out, "--reference", room.frames, "--mesh", out / "mesh.ply").status == 0
+    by_mesh = json.loads((out / "metrics.json").read_text())
+    assert by_mesh["map"]["accuracy_m"] != again["map"]["accuracy_m"]
+    assert remov3r("eval", out, "--reference", room.frames, "--mesh", out / "no.ply").status == 1
     done = remov3r("eval", out, "--reference", room.video.with_suffix(".tum"))
     assert "ATE SE(3)" in done.out
     assert set(json.loads((out / "metrics.json").read_text())) == {"trajectory"}
