@@ -16,6 +16,7 @@ from remov3r.backends.adjustment import (
     settle_scale,
 )
 from remov3r.backends.features import Gray, contrast, to_gray
+from remov3r.backends.front_motion import FrontMotion, FrontMotionConfig, Said
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.loop_adjustment import adjust_loop
@@ -51,6 +52,7 @@ class BundleConfig(Config):
     adjustment: AdjustmentConfig = AdjustmentConfig()
     keyframing: KeyframingConfig = KeyframingConfig()
     culling: CullingConfig = CullingConfig()
+    front_motion: FrontMotionConfig = FrontMotionConfig()
     keyframe_survivors: float = Field(0.5, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
@@ -83,23 +85,27 @@ class BundleSession:
         self._since_loop = 0  # keyframes since the whole map was optimised
         self._lost, self._restart = False, False
         self._submap, self._submaps = 0, 0
-        self._front_keyframe: tuple[int, Pose | None] = (-1, None)
+        self._front = FrontMotion(self.store, config.front_motion)
+        self._said: Said | None = None  # by the front end of the frame last tracked
 
     def track(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Give the online pose of a frame; the first one is the world's origin."""
         self._gray = gray = to_gray(frame.rgb)
         if not self.map.keyframes:
             return self._pose_of(frame, np.eye(4), TrackingState.OK, None)
-        front_end = self._front_end_pose(estimate)
+        said = self._said = self._front.read(estimate)
         textured = contrast(gray) > self._config.blank_contrast
         solution = None
         if textured:
-            guesses = [self._T_last @ self._step, *([] if front_end is None else [front_end])]
+            guesses = [self._T_last @ self._step, *([] if said is None else [said.T_world_cam])]
             solution = None if self._lost else self._tracker.track(gray, self._T_last, guesses, frame.depth_m)
             solution = solution or self._recover(gray, frame.index)
-        if solution is not None:
-            return self._measured(frame, solution)
-        return self._unmeasured(frame, front_end, textured)
+        if solution is None:
+            return self._unmeasured(frame, said, textured)
+        followed = len(self._tracker.tracks.landmarks) / max(self._keyframe_count, 1)
+        if said is not None and self._front.overrules(said, solution, followed):
+            return self._told(frame, said)
+        return self._measured(frame, solution)
 
     def add_keyframe(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Insert the frame last tracked as keyframe and optimise around it.
@@ -112,7 +118,7 @@ class BundleSession:
         """
         if estimate.dense is None:
             raise DataError(f"frame {frame.index}: a keyframe's estimate must hold a dense prediction")
-        self._front_keyframe = (frame.index, estimate.T_world_key)
+        self._front.keyframe(estimate)
         if self._missed and not self._restart:
             return self._answer(frame, self._T_last, self._state, False, None)
         if self._restart:
@@ -123,7 +129,7 @@ class BundleSession:
             self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
         insertion = self._inserter.insert(
             frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
-            self._covariance, frame.depth_m is not None,
+            self._covariance, frame.depth_m is not None, self._said,
         )  # fmt: skip
         if insertion.joined:
             self._submap = 0
@@ -169,19 +175,6 @@ class BundleSession:
         good = (seen[landmarks] >= 3) & (self.map.sigma_log[landmarks] < 0.1) & (z > 0)
         return pixels[good], z[good]
 
-    def _front_end_pose(self, estimate: FrameEstimate) -> Pose | None:
-        """Where the front end says that the camera is; None where it does not measure motion."""
-        if estimate.covariance is not None and not np.trace(estimate.covariance[3:, 3:]) < 1.0:
-            return None
-        index, T_world_key = self._front_keyframe
-        if index not in self.store.records:
-            return None
-        if not estimate.is_keyframe:
-            return self.store.pose(index) @ estimate.T_key_cam if estimate.keyframe_index == index else None
-        if T_world_key is None or estimate.T_world_key is None:
-            return None
-        return self.store.pose(index) @ inverse(T_world_key) @ estimate.T_world_key
-
     def _measured(self, frame: Frame, solution: PoseSolution) -> TrackedPose:
         T = solution.T_world_cam
         if self._lost:
@@ -193,23 +186,34 @@ class BundleSession:
         self.wanted = self._keyframe_due()
         return answer
 
-    def _unmeasured(self, frame: Frame, front_end: Pose | None, textured: bool) -> TrackedPose:
+    def _told(self, frame: Frame, said: Said) -> TrackedPose:
+        """Believe the front end rather than what few points say, and start from a new keyframe there."""
+        self._tracker.restart(self._gray, NO_TRACKS, False)
+        self._step = inverse(self._T_last) @ said.T_world_cam if not self._missed else np.eye(4)
+        self._missed, self._lost, self._restart = 0, False, False
+        self._since_keyframe += 1
+        self.wanted = True
+        return self._pose_of(frame, said.T_world_cam, TrackingState.WEAK, None)
+
+    def _unmeasured(self, frame: Frame, said: Said | None, textured: bool) -> TrackedPose:
         """Hold the pose up by the front end or the motion so far for a few frames; then it is lost."""
         self._missed += 1
         self.wanted = False
         if self._missed <= self._config.weak_frames and textured:
-            T = self._held_up(front_end)
+            T = self._held_up(said)
             return self._pose_of(frame, T, TrackingState.WEAK, None)
         if not self._lost:
             self._note(f"frame {frame.index}: tracking lost")
         self._lost = True
         self._restart = self.wanted = textured and self._missed >= self._config.restart_after_frames
-        return self._pose_of(frame, self._T_last, TrackingState.LOST, None)
+        sure = said is not None and said.covariance is not None
+        T = said.T_world_cam if said is not None and sure else self._T_last
+        return self._pose_of(frame, T, TrackingState.LOST, None)
 
-    def _held_up(self, front_end: Pose | None) -> Pose:
+    def _held_up(self, said: Said | None) -> Pose:
         """The front end's word, else what the images look like, else the motion so far."""
-        if front_end is not None:
-            return front_end
+        if said is not None:
+            return said.T_world_cam
         predicted = self._tracker.predicted
         return self._T_last @ self._step if predicted is None else predicted
 

@@ -12,6 +12,7 @@ from remov3r.backends.adjustment import AdjustmentConfig, update_log_scale
 from remov3r.backends.depth_links import DepthLinkConfig, Surface, depth_link, surface_of
 from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
 from remov3r.backends.features import Describer, Descriptors, FeatureConfig, Gray, detect_corners
+from remov3r.backends.front_motion import Said
 from remov3r.backends.keyframe_links import measured_link
 from remov3r.backends.landmark_map import KeyframeLink, LandmarkMap
 from remov3r.backends.loop_adjustment import LoopAdjustmentConfig, is_loop_at
@@ -23,6 +24,7 @@ from remov3r.backends.map_reuse import (
     reobserve,
     thumbnail,
 )
+from remov3r.backends.pose_graph_noise import fused
 from remov3r.backends.pose_solver import PoseSolverConfig
 from remov3r.backends.tracking import Tracks
 from remov3r.config import Config
@@ -86,12 +88,14 @@ class KeyframeInserter:
         submap: int,
         covariance: Covariance | None = None,
         measured_depth: bool = False,
+        said: Said | None = None,
     ) -> Insertion:
         """Add the keyframe, with old landmarks where it sees them again and new ones at the front end's depth.
 
         Args:
             covariance: of the pose as tracked from the keyframe before; None where it was not.
             measured_depth: whether the depth comes from a sensor.
+            said: by the front end of this frame; it counts where the front end states how sure it is.
         """
         landmark_map = self._map
         corners = detect_corners(gray, tracks.pixels, self._features)
@@ -101,7 +105,7 @@ class KeyframeInserter:
         depth, sigma = sample_depth(dense, pixels, landmark_map.camera)
         typical = self._typical_depth(T_world_cam, tracks, depth)
         surface = surface_of(dense, self._config.depth_link) if measured_depth else None
-        link, joined = self._link(T_world_cam, covariance, typical, surface), False
+        link, joined = self._link(T_world_cam, covariance, typical, surface, said), False
         self._surface = surface
         if self._reuse.enabled and landmark_map.keyframes:
             small = thumbnail(gray)
@@ -141,15 +145,26 @@ class KeyframeInserter:
         return None if found is None else (found, pixels)
 
     def _link(
-        self, T_world_cam: Pose, covariance: Covariance | None, typical: float, surface: Surface | None
+        self,
+        T_world_cam: Pose,
+        covariance: Covariance | None,
+        typical: float,
+        surface: Surface | None,
+        said: Said | None,
     ) -> KeyframeLink | None:
-        if covariance is None or not self._map.keyframes:
+        if not self._map.keyframes:
             return None
-        T_before_this = inverse(self._map.keyframes[-1].T_world_cam) @ T_world_cam
-        link = measured_link(T_before_this, covariance, typical, self._adjustment.link)
-        if self._surface is None or surface is None:
+        before, link = self._map.keyframes[-1], None
+        if covariance is not None:
+            T_before_this = inverse(before.T_world_cam) @ T_world_cam
+            link = measured_link(T_before_this, covariance, typical, self._adjustment.link)
+            if self._surface is not None and surface is not None:
+                link = depth_link(self._surface, surface, link, self._config.depth_link)
+        if said is None or said.covariance is None or said.keyframe_index != before.frame_index:
             return link
-        return depth_link(self._surface, surface, link, self._config.depth_link)
+        if link is None:
+            return KeyframeLink(said.T_key_cam, said.covariance)
+        return KeyframeLink(*fused(link.T_before_this, link.covariance, said.T_key_cam, said.covariance))
 
     def _rays(self, pixels: Pixels) -> Float[np.ndarray, "n 3"]:
         c = self._map.camera

@@ -79,16 +79,26 @@ def fused(
 
     Where they contradict each other `a` stands alone, or `b` if `a` is doubtful.
     """
-    between = inverse(T_a) @ T_b
-    step = np.concatenate([Rotation.from_matrix(between[:3, :3]).as_rotvec(), between[:3, 3]])
-    if step @ np.linalg.solve(covariance_a + covariance_b, step) > _CHI2_6_99:
+    if contradict(T_a, covariance_a, T_b, covariance_b):
         return (T_b, covariance_b) if a_doubtful else (T_a, covariance_a)
+    step = _difference(T_a, T_b)
     gain = covariance_a @ np.linalg.inv(covariance_a + covariance_b)
     step = gain @ step
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = Rotation.from_rotvec(step[:3]).as_matrix(), step[3:]
     covariance = covariance_a - gain @ covariance_a
     return T_a @ T, np.asarray((covariance + covariance.T) / 2)
+
+
+def contradict(T_a: Pose, covariance_a: Covariance, T_b: Pose, covariance_b: Covariance) -> bool:
+    """Return whether two measurements of one transform differ by more than their noise explains (at 99 %)."""
+    step = _difference(T_a, T_b)
+    return bool(step @ np.linalg.solve(covariance_a + covariance_b, step) > _CHI2_6_99)
+
+
+def _difference(T_a: Pose, T_b: Pose) -> Float[np.ndarray, "6"]:
+    between = inverse(T_a) @ T_b
+    return np.concatenate([Rotation.from_matrix(between[:3, :3]).as_rotvec(), between[:3, 3]])
 
 
 def frame_covariances(

@@ -148,7 +148,7 @@ def _measured(case: Case, front_end: str, config_name: str, backends: Collection
 def settings(backend: str, loops: bool | None, config_name: str, front_end: str) -> PipelineConfig:
     """Return the ordinary configuration with one backend, its loops on or off, and no mesh."""
     off = {"pose_graph": "pose_graph.loop_closure=false", "bundle": "bundle.map_reuse.enabled=false"}
-    given = "sensor" if front_end in FAULTS else front_end  # simulated ones are handed the rendered depth
+    given = "network" if front_end in FAULTS else front_end  # no true depth reaches a backend
     assignments = [f"front_end={given!r}", f"backend={backend!r}", "mesh=false", "threads=1"]
     return load_config(config_name, assignments + ([off[backend]] if loops is False else []))
 
@@ -159,16 +159,18 @@ def measure(row: Row, case: Case, config: PipelineConfig) -> Row:
     Raises:
         DataError, TrackingError: the sequence cannot be read, has no poses, or was not tracked at all.
     """
-    sensor = config.front_end == "sensor"
+    faults = FAULTS.get(row.front_end)
+    sensor = config.front_end == "sensor" or faults is not None
     source = open_source(case.path, sensor=sensor)
     reference = read_reference(case.path, sensor=sensor)
-    faults = FAULTS.get(row.front_end)
     front_end: FrontEnd
     if faults is None:
         front_end, scale = build_front_end(config), 1.0
     else:
         random = np.random.default_rng(SEED)
-        front_end, scale = SimulatedFrontEnd(reference.T_world_cam, random, faults, case.lost), faults.scale
+        depths_m = {f.index: f.depth_m for f in source if f.depth_m is not None}
+        front_end = SimulatedFrontEnd(reference.T_world_cam, random, faults, case.lost, depths_m)
+        scale = faults.scale
     backend = build_backend(config)
     start = time.process_time()
     with Slam(front_end, backend, config) as slam:

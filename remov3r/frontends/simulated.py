@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from remov3r.config import Config
 from remov3r.errors import DataError
 from remov3r.geometry import inverse, unproject
-from remov3r.types import DensePrediction, Frame, FrameEstimate, Pose
+from remov3r.types import DensePrediction, DepthMap, Frame, FrameEstimate, Pose
 
 _RADIANS_PER_M = 0.5  # errors of a metre come with rotations of so many radians
 _M_PER_RADIAN = 0.5  # a turn by a radian errs like a way of so many metres
@@ -52,15 +52,17 @@ class SimulatedFrontEnd:
         random: np.random.Generator,
         config: SimulatedConfig | None = None,
         lost: Container[int] = (),
+        depths_m: Mapping[int, DepthMap] | None = None,
     ) -> None:
         """Draw its errors.
 
         Args:
             truth: T_world_cam of the frames 0, 1, 2 ...
             lost: frames in which it sees nothing: their steps are nothing but error.
+            depths_m: true depth by frame; None where the frames bring it.
         """
         self._config = config or SimulatedConfig()
-        self._random = random
+        self._random, self._depths_m = random, depths_m
         every = self._config.keyframe_every
         factors = self._config.scale * np.exp(self._config.scale_drift * (np.arange(len(truth)) // every))
         self.scales: Float[np.ndarray, " n"] = 1 / factors
@@ -114,7 +116,8 @@ class SimulatedFrontEnd:
     def _dense(self, frame: Frame) -> DensePrediction:
         """The frame's depth with noise; where it has none, a prediction that sees nothing."""
         size, config = (frame.camera.height, frame.camera.width), self._config
-        true_m = np.zeros(size, np.float32) if frame.depth_m is None else frame.depth_m
+        known = frame.depth_m if self._depths_m is None else self._depths_m.get(frame.index)
+        true_m = np.zeros(size, np.float32) if known is None else known
         common = np.exp(config.drift * self._random.normal()) / self.scales[frame.index]
         depth = true_m * common * np.exp(config.pixel_noise * self._random.normal(size=size))
         depth = np.where(true_m > 0, depth, 0).astype(np.float32)
