@@ -213,6 +213,8 @@ def _measured_lines(measured: Sequence[Measured]) -> Iterable[Line]:
         last = list(by_sequence.values())[-1]
         names = ", ".join(by_sequence) if len(by_sequence) < 3 else f"mean of {len(by_sequence)} sequences"
         for table, variants in _LINES.items():
+            if table == "depth" and last.row.method.startswith("sensor×"):
+                continue  # it would be judged by itself
             for variant, figures in variants.items():
                 values = {f.title: _mean([f.value(m.row) for m in by_sequence.values()]) for f in figures}
                 digits = {f.title: f.digits for f in figures}

@@ -78,6 +78,7 @@ def test_without_measurements_our_cells_are_empty() -> None:
 def test_measured_rows_are_means_over_sequences_of_their_data_set(tmp_path: Path) -> None:
     rows = [
         Row("7scenes/redkitchen (evaluation only)", "network×bundle", metrics(0.04)),
+        Row("7scenes/redkitchen (evaluation only)", "sensor×bundle", metrics(0.05)),
         Row("hololens (trained on)", "network×bundle", metrics(9.0)),
         Row("demo room (synthetic)", "network×bundle", metrics(9.0)),
     ]
@@ -86,6 +87,8 @@ def test_measured_rows_are_means_over_sequences_of_their_data_set(tmp_path: Path
     (depth,) = cells(page, "this repository, network×bundle, as predicted")
     pose, rotation = cells(page, "this repository, network×bundle")
     assert depth[1:3] == ["0.200", "70.00"]
+    assert not cells(page, "this repository, sensor×bundle, as predicted")  # it would be judged by itself
+    assert len(cells(page, "this repository, sensor×bundle")) == 2  # poses, rotations
     assert pose[1:8] == ["", "0.040", "0.020", "0.0060", "", "0.250", "1.500"]
     assert rotation[1:5] == ["", "0.250", "1.500", "1.25"]
     assert "9.0" not in page
