@@ -98,8 +98,8 @@ def write_views(sources: ViewList, repositories: Path, out: Path) -> dict[str, i
         clone = repositories / source.folder
         if not clone.is_dir():
             log.warning(
-                "%s: missing; left out. Get it with: git clone %s && git checkout %s",
-                clone, source.repository, source.commit,
+                "%s: missing; left out. Get it with: git clone %s %s && git -C %s checkout %s",
+                clone, source.repository, clone, clone, source.commit,
             )  # fmt: skip
             continue
         found.setdefault(source.set, []).extend(frames_of(source, clone))
