@@ -63,7 +63,7 @@ class DepthPrior(nn.Module):
         nn.init.normal_(self.scale.weight, std=1e-2)
         nn.init.constant_(self.scale.bias, math.log(config.initial_depth_m))
 
-    def forward(self, rgb_B3HW: Tensor, features: VisualFeatures, K_B33: Tensor) -> Tensor:
+    def forward(self, rgb_B3HW: Tensor | None, features: VisualFeatures, K_B33: Tensor) -> Tensor:
         """Predict log canonical depth, B h w, from the features alone."""
         s4, s8, s16, s32 = features.maps
 

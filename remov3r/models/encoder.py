@@ -109,15 +109,27 @@ class Encoder(nn.Module):
 
     def forward(self, rgb_B3HW: Tensor) -> VisualFeatures:
         """Encode images with values 0..1."""
-        trains, frozen, maps = torch.is_grad_enabled(), self.config.freeze_stages, []
-        with torch.set_grad_enabled(trains and frozen == 0):
+        return self.rest(self.start(rgb_B3HW))
+
+    def start(self, rgb_B3HW: Tensor) -> Tensor:
+        """Run the stem and stages 0 and 1, to B C H/4 W/4: a tenth of the work, where rounding does most harm."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.freeze_stages == 0):
             x = F.relu6(self.stem(rgb_B3HW * 2 - 1), inplace=True)
-        for i, stage in enumerate(self.stages):
-            with torch.set_grad_enabled(trains and i >= frozen):
-                x = stage(x)
+        return self._stage(1, self._stage(0, x))
+
+    def rest(self, x_BChw: Tensor) -> VisualFeatures:
+        """Run the other stages on what `start` gave, which is the first map before it is scaled."""
+        maps = [x_BChw]
+        for i in range(2, len(self.stages)):
+            x_BChw = self._stage(i, x_BChw)
             if i in FEATURE_STAGES:
-                maps.append(x)
+                maps.append(x_BChw)
         return VisualFeatures(tuple(x / s for x, s in zip(maps, FEATURE_SPREAD, strict=True)))
+
+    def _stage(self, index: int, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.config.freeze_stages):
+            y: Tensor = self.stages[index](x)
+            return y
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Load the published EfficientNet-Lite0 weights, batch norm folded in.

@@ -60,9 +60,13 @@ class Engine:
         self.threads = torch.get_num_threads()
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         self._key = f"{fingerprint} {self._ov.get_version()} {torch.__version__} {cpu} {self.threads}"
-        self._has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._calls: dict[tuple[object, ...], Call] = {}
         self._building = threading.Lock()  # torch records one module at a time
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether this CPU computes in bfloat16 natively."""
+        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def run(
         self, name: str, module: nn.Module, inputs: Sequence[Tensor], bfloat16: bool
@@ -77,7 +81,7 @@ class Engine:
         sizes = tuple(tuple(x.shape) for x in inputs)
         with self._building:
             if (name, sizes) not in self._calls:
-                self._calls[name, sizes] = self._built(name, module, inputs, bfloat16 and self._has_bfloat16)
+                self._calls[name, sizes] = self._built(name, module, inputs, bfloat16 and self.has_bfloat16)
         return self._calls[name, sizes](*inputs)
 
     def _built(self, name: str, module: nn.Module, inputs: Sequence[Tensor], bfloat16: bool) -> Call:

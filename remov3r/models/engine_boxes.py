@@ -1,7 +1,7 @@
 """The heavy boxes of a network run by an engine, and the choice between engines.
 
-Four modules are handed over: `see` (encoder and depth prior), `fuse` (pointmap encoder and fusion), `heads`,
-and `match` (dense local readout). Intrinsics are an input of each. What remains is small: the two states.
+The modules handed over are `encode`, `heads` and `match` (dense local readout); in bfloat16, `encode` is two: `start`
+(first stages of the visual encoder), which stays in float32, and `rest`. What remains is small: the two states.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from remov3r.errors import ConfigError
 from remov3r.models.dense_readout import DenseReadout, FrameTokens
+from remov3r.models.depth_prior import DepthPrior
 from remov3r.models.encoder import Encoder
 from remov3r.models.engine import Engine, engine_version
 from remov3r.models.features import VisualFeatures
@@ -29,7 +30,10 @@ EngineName = Literal["auto", "torch", "openvino"]
 
 
 def choose_boxes(
-    network: Remov3rNetwork, engine: EngineName = "auto", compiled: bool = False, bfloat16: bool = False
+    network: Remov3rNetwork,
+    engine: EngineName = "auto",
+    compiled: bool = False,
+    bfloat16: bool | None = False,
 ) -> Boxes:
     """Choose what runs a network's heavy boxes.
 
@@ -37,7 +41,8 @@ def choose_boxes(
         network: in evaluation mode, on the device of the frames to come.
         engine: "auto" takes OpenVINO for networks of the small encoder on a CPU, where it is installed.
         compiled: use torch.compile; of torch alone.
-        bfloat16: compute in that precision: all in torch, what does not feel it in OpenVINO.
+        bfloat16: compute in that precision: all in torch, all but the first stages in OpenVINO. None: in OpenVINO
+            where the CPU has it, not in torch.
     Raises:
         ConfigError: OpenVINO is asked for on a GPU or with torch.compile.
         MissingDependencyError: it is asked for and not installed.
@@ -50,12 +55,12 @@ def choose_boxes(
             'network.device = "cpu" and network.compiled = false'
         )
     if engine == "openvino":
-        return EngineBoxes(network, bfloat16)
+        return EngineBoxes(network, bfloat16 is not False)
     if engine == "auto" and fits and isinstance(network.encoder, Encoder):
         if engine_version() is not None:
-            return EngineBoxes(network, bfloat16)
+            return EngineBoxes(network, bfloat16 is not False)
         logger.info("network: runs in torch; faster after: pip install 'remov3r[engine]'")
-    return TorchBoxes(network, compiled, bfloat16)
+    return TorchBoxes(network, compiled, bool(bfloat16))
 
 
 class EngineBoxes:
@@ -65,14 +70,18 @@ class EngineBoxes:
         """Take the weights as they are now.
 
         Args:
-            bfloat16: for `fuse`, `heads` and `match`, whose results hardly feel it; `see` stays in float32,
-                because rounding in the first stages of the encoder moves the depth by percents.
+            bfloat16: compute in that precision where the CPU has it. Not so the first stages of the visual encoder,
+                because rounding there moves the depth by percents, nor encoders other than the small one.
         Raises:
             MissingDependencyError: OpenVINO is not installed.
         """
         self._engine = Engine(fingerprint(network))
-        self._bfloat16 = bfloat16
-        self._see, self._fuse, self._heads = _See(network), _Fuse(network), _Heads(network)
+        self._bfloat16 = bfloat16 = bfloat16 and self._engine.has_bfloat16
+        self._encode, self._maps = _Encode(network), len(network.encoder.channels)
+        self._parts: tuple[_Start, _Rest] | None = None  # one call is faster where both compute in float32
+        if bfloat16 and isinstance(network.encoder, Encoder) and isinstance(network.depth_prior, DepthPrior):
+            self._parts = _Start(network, network.encoder), _Rest(network, network.encoder)
+        self._heads = _Heads(network)
         self._local_state = network.local_state
         if network.local_state.dense is not None:
             self._local_state = copy.deepcopy(network.local_state)
@@ -86,11 +95,16 @@ class EngineBoxes:
 
     def encode(self, rgb_B3HW: Tensor, K_B33: Tensor) -> FrameFeatures:
         """Encode; each input size is compiled when it first appears."""
-        inputs = rgb_B3HW.permute(0, 2, 3, 1), K_B33
-        prior_Bhw, *maps_BhwC = self._engine.run("see", self._see, inputs, False)
-        pose_BD, *scf = self._engine.run("fuse", self._fuse, (prior_Bhw, K_B33, *maps_BhwC), self._bfloat16)
-        maps = tuple(x.permute(0, 3, 1, 2) for x in maps_BhwC)
-        return FrameFeatures(K_B33, VisualFeatures(maps), prior_Bhw, tuple(scf), pose_BD)
+        rgb_BHW3 = rgb_B3HW.permute(0, 2, 3, 1)
+        if self._parts is None:
+            flat = self._engine.run("encode", self._encode, (rgb_BHW3, K_B33), False)
+        else:
+            start, rest = self._parts
+            (x_BhwC,) = self._engine.run("start", start, (rgb_BHW3,), False)
+            flat = self._engine.run("rest", rest, (x_BhwC, K_B33), True)
+        prior_Bhw, pose_BD, *others = flat
+        maps = tuple(x.permute(0, 3, 1, 2) for x in others[: self._maps])
+        return FrameFeatures(K_B33, VisualFeatures(maps), prior_Bhw, tuple(others[self._maps :]), pose_BD)
 
     def dense(self, features: FrameFeatures) -> DepthOutput:
         """Run the dense heads."""
@@ -99,31 +113,47 @@ class EngineBoxes:
         return DepthOutput(*self._engine.run("heads", self._heads, inputs, self._bfloat16))
 
 
-class _See(nn.Module):
-    """`see` with plain tensors in and out; maps have their channels last, as both engines store them."""
+class _Encode(nn.Module):
+    """`encode` with plain tensors in and out; maps have their channels last, as both engines store them."""
 
     def __init__(self, network: Remov3rNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, rgb_BHW3: Tensor, K_B33: Tensor) -> tuple[Tensor, ...]:
-        """Return the log prior and the feature maps."""
-        visual, log_prior_Bhw = self.network.see(rgb_BHW3.permute(0, 3, 1, 2), K_B33)
-        return log_prior_Bhw, *(x.permute(0, 2, 3, 1) for x in visual.maps)
+        """Return the log prior, the pose embedding, the feature maps and the SCF levels."""
+        return self._flat(*self.network.see(rgb_BHW3.permute(0, 3, 1, 2), K_B33), K_B33)
+
+    def _flat(self, visual: VisualFeatures, log_prior_Bhw: Tensor, K_B33: Tensor) -> tuple[Tensor, ...]:
+        scf, pose_BD = self.network.fuse(visual, log_prior_Bhw, K_B33)
+        return log_prior_Bhw, pose_BD, *(x.permute(0, 2, 3, 1) for x in visual.maps), *scf
 
 
-class _Fuse(nn.Module):
-    """`fuse` with plain tensors in and out."""
+class _Start(nn.Module):
+    """The first stages of the small encoder."""
 
-    def __init__(self, network: Remov3rNetwork) -> None:
+    def __init__(self, network: Remov3rNetwork, encoder: Encoder) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.encoder = network, encoder
 
-    def forward(self, log_prior_Bhw: Tensor, K_B33: Tensor, *maps_BhwC: Tensor) -> tuple[Tensor, ...]:
-        """Return the pose embedding and the SCF levels."""
-        visual = VisualFeatures(tuple(x.permute(0, 3, 1, 2) for x in maps_BhwC))
-        scf, pose_embedding_BD = self.network.fuse(visual, log_prior_Bhw, K_B33)
-        return pose_embedding_BD, *scf
+    def forward(self, rgb_BHW3: Tensor) -> tuple[Tensor, ...]:
+        """Return their map."""
+        rgb_B3HW = rgb_BHW3.permute(0, 3, 1, 2)
+        self.network.check_size(rgb_B3HW)
+        return (self.encoder.start(rgb_B3HW).permute(0, 2, 3, 1),)
+
+
+class _Rest(_Encode):
+    """What follows `_Start` in `_Encode`."""
+
+    def __init__(self, network: Remov3rNetwork, encoder: Encoder) -> None:
+        super().__init__(network)
+        self.encoder = encoder
+
+    def forward(self, x_BhwC: Tensor, K_B33: Tensor) -> tuple[Tensor, ...]:
+        """Return what `_Encode` does."""
+        visual = self.encoder.rest(x_BhwC.permute(0, 3, 1, 2))
+        return self._flat(visual, self.network.prior(None, visual, K_B33), K_B33)
 
 
 class _Heads(nn.Module):

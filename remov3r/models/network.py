@@ -109,16 +109,33 @@ class Remov3rNetwork(nn.Module):
 
     def see(self, rgb_B3HW: Tensor, K_B33: Tensor) -> tuple[VisualFeatures, Tensor]:
         """Run the first half of `encode`: visual features, and the log of the canonical depth prior, B h w."""
+        self.check_size(rgb_B3HW)
+        visual = self.encoder(rgb_B3HW.contiguous(memory_format=torch.channels_last))
+        return visual, self.prior(rgb_B3HW, visual, K_B33)
+
+    def check_size(self, rgb_B3HW: Tensor) -> None:
+        """Refuse images of other sizes than the network takes.
+
+        Raises:
+            ShapeError: the size is not a multiple of `size_multiple`.
+        """
         height, width = int(rgb_B3HW.shape[2]), int(rgb_B3HW.shape[3])
         if height % self.size_multiple or width % self.size_multiple or not height * width:
             raise ShapeError(f"network input is {height}x{width}: need multiples of {self.size_multiple}")
-        visual = self.encoder(rgb_B3HW.contiguous(memory_format=torch.channels_last))
-        log_prior_Bhw = self.depth_prior(rgb_B3HW, visual, K_B33)
+
+    def prior(self, rgb_B3HW: Tensor | None, visual: VisualFeatures, K_B33: Tensor) -> Tensor:
+        """Predict the log of the canonical depth prior, B h w.
+
+        Args:
+            rgb_B3HW: None will do where the prior takes the features alone, as the lite network's does.
+        """
+        log_prior_Bhw: Tensor = self.depth_prior(rgb_B3HW, visual, K_B33)
         if self.scale_shift is not None:
+            height, width = (OUTPUT_STRIDE * int(n) for n in log_prior_Bhw.shape[1:])
             focal_B2 = torch.stack([K_B33[:, 0, 0] / width, K_B33[:, 1, 1] / height], 1)
             log_prior_Bhw = self.scale_shift(log_prior_Bhw, visual.maps[-1], focal_B2)
             log_prior_Bhw = log_prior_Bhw.clamp(*LOG_DEPTH_RANGE)
-        return visual, log_prior_Bhw
+        return log_prior_Bhw
 
     def fuse(
         self, visual: VisualFeatures, log_prior_Bhw: Tensor, K_B33: Tensor

@@ -139,6 +139,17 @@ def test_bfloat16_stays_near_float32(weights: Weights) -> None:
     assert np.median(np.abs(found[1] / found[0] - 1)) < 2e-2
 
 
+def test_auto_precision_leaves_torch_in_float32(weights: Weights) -> None:
+    found = []
+    for precision in ("float32", "auto"):
+        config = NetworkFrontEndConfig.model_validate({**CONFIG.model_dump(), "precision": precision})
+        found.append(NetworkFrontEnd(config, weights).process(frame(0)).dense)
+    assert found[0] is not None
+    assert found[1] is not None
+    assert NetworkFrontEndConfig().precision == "auto"
+    np.testing.assert_array_equal(found[0].depth_m, found[1].depth_m)
+
+
 def test_promote_needs_a_frame(weights: Weights) -> None:
     with pytest.raises(TrackingError, match="process"):
         NetworkFrontEnd(CONFIG, weights).promote()
