@@ -15,9 +15,8 @@ from remov3r.backends.bundle_terms import (
     linearised,
     total_cost,
 )
+from remov3r.backends.kernels import eliminate_points
 from remov3r.geometry import project_to_se3
-
-POINTS_AT_ONCE = 128  # eliminated together: neighbours, so that few cameras see them
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def camera_covariances(
     reduced = _reduced(problem, linearised(problem, config), 1e-9)
     try:
         full = cho_solve(cho_factor(reduced.S), np.eye(len(reduced.S)))
-    except LinAlgError:
+    except (LinAlgError, ValueError):
         return None
     for i, k in enumerate(free.tolist()):
         out[k] = full[6 * i : 6 * i + 6, 6 * i : 6 * i + 6]
@@ -104,36 +103,18 @@ def _step(problem: BundleProblem, normal: Normal, damping: float) -> BundleProbl
 
 
 def _reduced(problem: BundleProblem, normal: Normal, damping: float) -> _Reduced:
-    """Eliminate the points, a few hundred neighbours at a time."""
-    D = normal.D + damping * normal.D * np.eye(3) + 1e-9 * np.eye(3)
-    D_inverse = np.linalg.inv(D)
-    L = np.linalg.cholesky((D_inverse + D_inverse.transpose(0, 2, 1)) / 2)
+    """Eliminate the points; only the upper half of S is right."""
     place = np.cumsum(~problem.held) - 1
     S, b = _cameras_alone(problem, normal, place)
-    size = len(b) // 6
-    S[np.arange(6 * size), np.arange(6 * size)] *= 1 + damping
-    S[np.arange(6 * size), np.arange(6 * size)] += 1e-9
-    rows = np.flatnonzero(~problem.held[problem.obs_camera])
-    Y = normal.W[rows] @ L[problem.obs_point[rows]]
-    white = np.einsum("lji,lj->li", L, normal.b_point)
-    told = np.einsum("mij,mj->mi", Y, white[problem.obs_point[rows]])
-    b -= _summed(told, place[problem.obs_camera[rows]], size).ravel()
-    first = np.full(len(problem.points), size)
-    np.minimum.at(first, problem.obs_point[rows], problem.obs_camera[rows])
-    rank = np.empty(len(first), int)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
-    position = rank[problem.obs_point[rows]]
-    order = np.argsort(position, kind="stable")
-    rows, Y, position = rows[order], Y[order], position[order]
-    bounds = np.searchsorted(position, np.arange(0, len(first) + POINTS_AT_ONCE, POINTS_AT_ONCE))
-    for n, (start, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist())):
-        if end > start:
-            seen, column = np.unique(place[problem.obs_camera[rows[start:end]]], return_inverse=True)
-            dense = np.zeros((len(seen), POINTS_AT_ONCE, 6, 3))
-            dense[column, position[start:end] - n * POINTS_AT_ONCE] = Y[start:end]
-            flat = dense.transpose(0, 2, 1, 3).reshape(6 * len(seen), -1)
-            where = (6 * seen[:, None] + np.arange(6)).ravel()
-            S[np.ix_(where, where)] -= flat @ flat.T
+    diagonal = np.arange(len(b))
+    S[diagonal, diagonal] *= 1 + damping
+    S[diagonal, diagonal] += 1e-9
+    place[problem.held] = -1
+    order = np.argsort(problem.obs_point, kind="stable")
+    obs_point = np.ascontiguousarray(problem.obs_point, np.int64)
+    D_inverse = eliminate_points(
+        S, b, normal.D, normal.W, normal.b_point, place[problem.obs_camera], obs_point, order, damping
+    )
     return _Reduced(S, b, D_inverse)
 
 

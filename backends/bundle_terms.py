@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
-from remov3r.backends.pose_solver import projection_jacobian
+from remov3r.backends.kernels import NEAREST_M, bundle_cost, bundle_normal
 from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.geometry import inverse
-
-NEAREST_M = 1e-3  # points nearer than this to a camera's plane, or behind it, pull at nothing
 
 
 class BundleSolverConfig(Config):
@@ -112,9 +111,8 @@ def residuals(
 
 def total_cost(problem: BundleProblem, config: BundleSolverConfig) -> float:
     """Robust cost; a point behind its camera costs as much as one ten image widths off."""
-    r, P, _ = residuals(problem, config)
-    pixel = np.where(P[:, 2] > NEAREST_M, np.linalg.norm(r[:, :2], axis=1), 10 * problem.camera.width)
-    cost = _huber(pixel, config.huber).sum() + _huber(np.abs(r[:, 2]), config.depth_huber).sum()
+    behind = 10.0 * problem.camera.width
+    cost = bundle_cost(behind, *_observations(problem, config))
     if problem.links is not None:
         cost += _huber(_link_norm(problem, problem.links)[1], config.link_huber).sum()
     return float(cost)
@@ -122,34 +120,23 @@ def total_cost(problem: BundleProblem, config: BundleSolverConfig) -> float:
 
 def linearised(problem: BundleProblem, config: BundleSolverConfig) -> Normal:
     """Build the normal equations around where cameras and points are now."""
-    r, P, R = residuals(problem, config)
-    c = problem.camera
-    sigma = config.sigma_px * max(c.width / 640, 0.4)
-    by_point = np.zeros((len(P), 3, 3))  # by the point in the camera frame
-    by_point[:, :2] = projection_jacobian(P, c) / sigma
-    has_range = np.isfinite(problem.obs_range_m) & np.isfinite(problem.obs_range_sigma_m)
-    distance = np.maximum(np.linalg.norm(P, axis=1), NEAREST_M)
-    by_point[has_range, 2] = (P / (distance * problem.obs_range_sigma_m)[:, None])[has_range]
-    weight = np.empty((len(P), 3))
-    front = P[:, 2] > NEAREST_M
-    weight[:, :2] = (_weight(np.linalg.norm(r[:, :2], axis=1), config.huber) * front)[:, None]
-    weight[:, 2] = _weight(np.abs(r[:, 2]), config.depth_huber) * front
-    root = np.sqrt(weight)
-    r, by_point = r * root, by_point * root[:, :, None]
-    A = np.empty((len(P), 3, 6))
-    # A small turn w of the camera moves the point in its frame by P x w, a step v by -v.
-    A[:, :, :3] = np.cross(by_point, P[:, None])
-    A[:, :, 3:] = -by_point
-    B = by_point @ R.transpose(0, 2, 1)
-    A_T, B_T = A.transpose(0, 2, 1), B.transpose(0, 2, 1)
-    k, points = len(problem.T_world_cam), len(problem.points)
-    return Normal(
-        _blocks(A_T @ A, problem.obs_camera, k),
-        _blocks(B_T @ B, problem.obs_point, points),
-        A_T @ B,
-        -_blocks((A_T @ r[:, :, None])[:, :, 0], problem.obs_camera, k),
-        -_blocks((B_T @ r[:, :, None])[:, :, 0], problem.obs_point, points),
-        None if problem.links is None else _link_terms(problem, problem.links, config),
+    links = None if problem.links is None else _link_terms(problem, problem.links, config)
+    return Normal(*bundle_normal(*_observations(problem, config)), links)
+
+
+def _observations(problem: BundleProblem, config: BundleSolverConfig) -> tuple[Any, ...]:
+    """Return what the compiled loops take."""
+    return (
+        np.ascontiguousarray(problem.T_world_cam, float),
+        np.ascontiguousarray(problem.points, float),
+        np.ascontiguousarray(problem.obs_camera, np.int64),
+        np.ascontiguousarray(problem.obs_point, np.int64),
+        np.ascontiguousarray(problem.obs_pixel, float),
+        np.stack([problem.obs_range_m, problem.obs_range_sigma_m], 1),
+        problem.camera.pinhole,
+        config.sigma_px * max(problem.camera.width / 640, 0.4),
+        config.huber,
+        config.depth_huber,
     )
 
 
@@ -200,15 +187,6 @@ def adjoint(T: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 6 6"]:
     out = np.zeros((*T.shape[:-2], 6, 6))
     out[..., :3, :3] = out[..., 3:, 3:] = R
     out[..., 3:, :3] = cross @ R
-    return out
-
-
-def _blocks(values: np.ndarray, index: Int[np.ndarray, " m"], size: int) -> np.ndarray:
-    """Sum blocks that belong together."""
-    order = np.argsort(index, kind="stable")
-    there, first = np.unique(index[order], return_index=True)
-    out = np.zeros((size, *values.shape[1:]))
-    out[there] = np.add.reduceat(values[order], first, axis=0)
     return out
 
 

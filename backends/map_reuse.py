@@ -113,9 +113,9 @@ def reobserve(
     rows, landmarks = _features_of(landmark_map, place)
     expected, P = reproject(T_world_cam, landmark_map.points[landmarks], landmark_map.camera)
     radius = config.search_px * landmark_map.camera.width / 640
-    distance = np.linalg.norm(pixels[:, None] - expected[None], axis=2)
+    off = [np.subtract.outer(pixels[:, i], expected[:, i]) for i in (0, 1)]
     stored = landmark_map.keyframes[place].descriptors[rows]
-    allowed = (distance < radius) & (P[:, 2] > 0)
+    allowed = (off[0] ** 2 + off[1] ** 2 < radius**2) & (P[:, 2] > 0)
     a, b = match_descriptors(descriptors, stored, allowed, config.descriptor_distance)
     found = _verified(
         landmark_map, landmarks[b], pixels[a], [T_world_cam], config.min_inliers, config, pose_config

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field
 
+from remov3r.backends.kernels import minimised_pose
 from remov3r.camera import Camera
 from remov3r.config import Config
-from remov3r.geometry import inverse, project_to_se3
+from remov3r.geometry import inverse
 from remov3r.types import Covariance, Pose
 
+UNKNOWN_VARIANCE = 1e6  # of rotation (rad²) and translation (m²), where the points say nothing
 SAME_SHARE = 0.02  # inliers that may differ where two sets of them count as the same
 Points = Float[np.ndarray, "n 3"]
 Pixels = Float[np.ndarray, "n 2"]
@@ -74,55 +76,6 @@ def projection_jacobian(P: Points, camera: Camera) -> Float[np.ndarray, "n 2 3"]
     return J
 
 
-def _whitened(
-    T: Pose, points: Points, spread: Points, pixels: Pixels, camera: Camera, variance: float
-) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2 6"]]:
-    """Return residuals and Jacobians (rotation, translation of the camera in its own frame), both whitened.
-
-    The whitening is the symmetric root of (variance I + g gᵀ)⁻¹, g being the projected spread.
-    """
-    expected, P = reproject(T, points, camera)
-    error = expected - pixels
-    inverse_z = 1 / np.maximum(P[:, 2], 1e-3)
-    x, y = P[:, 0] * inverse_z, P[:, 1] * inverse_z
-    J = np.empty((len(P), 2, 6))
-    J[:, 0, 0], J[:, 0, 1], J[:, 0, 2] = x * y, -(1 + x * x), y
-    J[:, 1, 0], J[:, 1, 1], J[:, 1, 2] = 1 + y * y, -x * y, -x
-    J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = -inverse_z, 0, x * inverse_z
-    J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = 0, -inverse_z, y * inverse_z
-    J[:, 0] *= camera.fx
-    J[:, 1] *= camera.fy
-    s = spread @ T[:3, :3]
-    g = np.stack(
-        [camera.fx * (s[:, 0] - x * s[:, 2]) * inverse_z, camera.fy * (s[:, 1] - y * s[:, 2]) * inverse_z], 1
-    )
-    length = np.maximum((g**2).sum(1), 1e-12)
-    shrink = (1 - np.sqrt(variance / (variance + length))) / length
-    r = error - g * ((g * error).sum(1) * shrink)[:, None]
-    gJ = g[:, :1] * J[:, 0] + g[:, 1:] * J[:, 1]
-    J -= g[:, :, None] * (gJ * shrink[:, None])[:, None]
-    sigma = np.sqrt(variance)
-    return r / sigma, J / sigma
-
-
-def _whitened_depth(
-    T: Pose, points: Points, spread: Points, depths: Depths
-) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m 6"]]:
-    """Return residuals and Jacobians of the depths that there are, whitened."""
-    there = np.isfinite(depths).all(1)
-    P, s = (points[there] - T[:3, 3]) @ T[:3, :3], spread[there] @ T[:3, 2]
-    sigma = np.hypot(depths[there, 1], s)
-    J = np.zeros((len(P), 6))
-    J[:, 0], J[:, 1], J[:, 5] = -P[:, 1], P[:, 0], -1
-    return (P[:, 2] - depths[there, 0]) / sigma, J / sigma[:, None]
-
-
-def _robust(norm: Float[np.ndarray, " m"], huber: float) -> tuple[Float[np.ndarray, " m"], float]:
-    """Return roots of the weights, and the cost."""
-    cost = np.where(norm < huber, 0.5 * norm**2, huber * (norm - 0.5 * huber)).sum()
-    return np.sqrt(np.minimum(1.0, huber / np.maximum(norm, 1e-12))), float(cost)
-
-
 def refine_pose(
     T_world_cam: Pose,
     points: Points,
@@ -145,34 +98,22 @@ def refine_pose(
     Returns:
         the pose, and its covariance (rotation first, then translation, in the camera frame).
     """
-    # Predictions are products of poses and of inverses by transposition: left alone, their rounding errors
-    # double from frame to frame.
-    T_start = T = T_best = project_to_se3(T_world_cam)
     variance = (config.sigma_px * max(camera.width / 640, 0.4)) ** 2
-    damping, cost = 1e-6, np.inf
-    H, b = np.eye(6), np.zeros(6)
-    for _ in range(config.iterations):
-        r, J = _whitened(T, points, spread, pixels, camera, variance)
-        root, new_cost = _robust(np.linalg.norm(r, axis=1), config.huber)
-        A, e = (J * root[:, None, None]).reshape(-1, 6), (r * root[:, None]).ravel()
-        if depths is not None:
-            r_z, J_z = _whitened_depth(T, points, spread, depths)
-            root, depth_cost = _robust(np.abs(r_z), config.huber)
-            new_cost += depth_cost
-            A, e = np.concatenate([A, J_z * root[:, None]]), np.concatenate([e, r_z * root])
-        if new_cost <= cost:
-            done = cost - new_cost < tolerance * cost
-            T_best, cost, damping = T, new_cost, max(damping * 0.1, 1e-9)
-            H, b = A.T @ A, A.T @ e
-            if done:
-                break
-        else:
-            damping *= 100
-            if damping > 1e4:
-                break
-        T = _moved(T_best, -np.linalg.solve(H + damping * np.diag(np.diag(H)) + 1e-9 * np.eye(6), b))
-    T_best = project_to_se3(T_best) if np.isfinite(T_best).all() else T_start
-    return T_best, np.linalg.pinv(H, hermitian=True)
+    T, covariance = minimised_pose(
+        np.ascontiguousarray(T_world_cam, float),
+        np.ascontiguousarray(points, float),
+        np.ascontiguousarray(spread, float),
+        np.ascontiguousarray(pixels, float),
+        np.empty((0, 2)) if depths is None else np.ascontiguousarray(depths, float),
+        camera.pinhole,
+        variance,
+        config.huber,
+        config.iterations,
+        tolerance,
+    )
+    if not (np.isfinite(T).all() and np.isfinite(covariance).all()):
+        return T_world_cam, np.full((6, 6), UNKNOWN_VARIANCE) * np.eye(6)
+    return T, covariance
 
 
 def solve_pose(
@@ -254,11 +195,3 @@ def _better(a: PoseSolution | None, b: PoseSolution | None) -> PoseSolution | No
     if a is None or b is None:
         return b if a is None else a
     return b if b.inliers.sum() > a.inliers.sum() else a
-
-
-def _moved(T: Pose, step: Float[np.ndarray, " 6"]) -> Pose:
-    """Apply a small motion (rotation, translation) in the camera's own frame."""
-    out = T.copy()
-    out[:3, :3] = T[:3, :3] @ rotation_exp(step[:3])
-    out[:3, 3] = T[:3, 3] + T[:3, :3] @ step[3:]
-    return out

@@ -56,6 +56,11 @@ class Camera:
         """The 3×3 intrinsic matrix."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
 
+    @property
+    def pinhole(self) -> tuple[float, float, float, float]:
+        """fx, fy, cx, cy."""
+        return float(self.fx), float(self.fy), float(self.cx), float(self.cy)
+
     def resized(self, width: int, height: int) -> Camera:
         """Return the camera of the image resized to width×height; the half-pixel shift is applied."""
         sx, sy = width / self.width, height / self.height
