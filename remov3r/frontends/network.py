@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from remov3r.errors import ConfigError, TrackingError
 from remov3r.geometry import from_quaternion_xyzw
 from remov3r.models.engine_boxes import EngineName, choose_boxes
 from remov3r.models.network import DepthOutput, FrameFeatures
-from remov3r.models.streaming import Step, StreamEstimate, StreamingNetwork, StreamState
+from remov3r.models.streaming import StreamEstimate, StreamingNetwork
 from remov3r.models.weights import Weights, load_weights
 from remov3r.types import Covariance, DensePrediction, DepthMap, Frame, FrameEstimate, Image, Pose
 
@@ -52,15 +51,6 @@ class NetworkFrontEndConfig(Config):
     compiled: bool = False
 
 
-@dataclass(frozen=True)
-class StepAhead:
-    """The step of the frame expected next, computed in the background from the state that held then."""
-
-    encoded: Future[FrameFeatures]
-    state: StreamState
-    step: Future[Step]
-
-
 class NetworkFrontEnd:
     """Streams frames through the network; dense geometry on keyframes only. See `FrontEnd`."""
 
@@ -85,11 +75,7 @@ class NetworkFrontEnd:
         bfloat16 = None if self._config.precision == "auto" else self._config.precision == "bfloat16"
         boxes = choose_boxes(network, self._config.engine, self._config.compiled, bfloat16)
         self._stream = StreamingNetwork(network, boxes)
-        self._encoder = ThreadPoolExecutor(1, "encoder")
-        self._stepper = ThreadPoolExecutor(
-            1, "stepper"
-        )  # a step waits for its frame's encoding, for no other
-        self._ahead: StepAhead | None = None
+        self._worker = ThreadPoolExecutor(1, "encoder")
         self._prepared: dict[int, tuple[Image, Future[FrameFeatures]]] = {}
         self._frame: Frame | None = None
         self._failed = False  # whether the network gave nothing usable for it
@@ -108,47 +94,24 @@ class NetworkFrontEnd:
         """Go on from what `__getstate__` returned, with the same weights."""
         self._stream.__setstate__(state["_stream"])
         self._keyframe_index, self._T_key_cam = state["_keyframe_index"], state["_T_key_cam"]
-        self._frame, self._prepared, self._ahead = None, {}, None
+        self._frame, self._prepared = None, {}
 
     def process(self, frame: Frame) -> FrameEstimate:
         """Estimate one frame; where the network fails, repeat the last transform and log a warning."""
         self._frame = frame
         rgb, encoded = self._prepared.pop(frame.index, (None, None))
+        features = encoded.result() if encoded is not None and rgb is frame.rgb else self._encode(frame)
         try:
-            estimate = self._stream.commit(self._step(frame, encoded if rgb is frame.rgb else None))
-            self._failed = False
+            estimate = self._stream.push(features)
         except TrackingError as error:
             logger.warning("frame %d: %s; its transform repeats the last one", frame.index, error)
-            self._failed = True
-        self._work_ahead(frame)
-        return self._degraded(frame) if self._failed else self._frame_estimate(frame, estimate)
-
-    def _step(self, frame: Frame, encoded: Future[FrameFeatures] | None) -> Step:
-        """Compute a frame's step, or take it where it was computed from the present state."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.encoded is encoded and ahead.state is self._stream.state:
-            return ahead.step.result()
-        if ahead is not None:
-            ahead.step.cancel()
-        features = self._encode(frame) if encoded is None else encoded.result()
-        return self._stream.step(features, self._stream.state)
-
-    def _work_ahead(self, frame: Frame) -> None:
-        """Compute the next announced frame's step in the background, in case this state is the last word."""
-        if self._ahead is not None:
-            if self._ahead.state is self._stream.state:
-                return
-            self._ahead.step.cancel()
-            self._ahead = None
-        following = min((index for index in self._prepared if index > frame.index), default=None)
-        if following is not None:
-            encoded, state, stream = self._prepared[following][1], self._stream.state, self._stream
-            step = self._stepper.submit(lambda: stream.step(encoded.result(), state))
-            self._ahead = StepAhead(encoded, state, step)
+            return self._degraded(frame)
+        self._failed = False
+        return self._frame_estimate(frame, estimate)
 
     def prepare(self, frame: Frame) -> None:
-        """Encode a coming frame in the background; the next one's whole step too, once its state is known."""
-        self._prepared[frame.index] = frame.rgb, self._encoder.submit(self._encode, frame)
+        """Encode a coming frame in the background: that part needs no memory of the frames before."""
+        self._prepared[frame.index] = frame.rgb, self._worker.submit(self._encode, frame)
         while len(self._prepared) > MOST_PREPARED:
             self._prepared.pop(min(self._prepared))
 
@@ -162,9 +125,7 @@ class NetworkFrontEnd:
             raise TrackingError("promote() needs a frame that went through process()")
         if self._failed:
             return self._blind_keyframe(self._frame)
-        estimate = self._stream.promote()
-        self._work_ahead(self._frame)
-        return self._frame_estimate(self._frame, estimate)
+        return self._frame_estimate(self._frame, self._stream.promote())
 
     def _encode(self, frame: Frame) -> FrameFeatures:
         camera = self._input_camera(frame)
@@ -228,6 +189,7 @@ class NetworkFrontEnd:
         return np.full_like(depth_m, distance_m.mean() if len(distance_m) else 1.0)
 
     def _degraded(self, frame: Frame) -> FrameEstimate:
+        self._failed = True
         if self._keyframe_index is None:
             return self._blind_keyframe(frame)
         return FrameEstimate(frame.index, self._keyframe_index, self._T_key_cam)

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import gc
 import logging
-import pickle
-import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +13,8 @@ from remov3r.errors import ConfigError, TrackingError
 from remov3r.frontends.network import MOST_PREPARED, NetworkFrontEnd, NetworkFrontEndConfig, input_camera
 from remov3r.geometry import pixel_rays
 from remov3r.models.network import FrameFeatures
-from remov3r.models.streaming import Step
 from remov3r.models.weights import Weights, load_weights, save_network
-from remov3r.types import Frame, FrameEstimate
+from remov3r.types import Frame
 from tests.models.tiny import switched_on, tiny_config, tiny_network
 
 CAMERA = Camera(160, 120, 140.0, 140.0, 79.0, 61.0)
@@ -218,119 +213,6 @@ def test_working_ahead_encodes_each_frame_once_and_changes_nothing(
     for a, b in zip(found, expected):
         np.testing.assert_array_equal(a.T_key_cam, b.T_key_cam)
         np.testing.assert_array_equal(a.pose_embedding, b.pose_embedding)
-
-
-def tracked(
-    front_end: NetworkFrontEnd, frames: list[Frame], promoted: set[int], ahead: int, broken: int | None = None
-) -> list[FrameEstimate]:
-    """Process frames, each announced so many frames before, and promote some, as the pipeline does."""
-    encode = front_end._encode
-
-    def damaged(now: Frame) -> FrameFeatures:
-        f = encode(now)
-        return replace(f, pose_embedding_BD=f.pose_embedding_BD * torch.nan) if now.index == broken else f
-
-    found = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front_end, "_encode", damaged)
-        for i, now in enumerate(frames):
-            for upcoming in frames[i : i + ahead + 1] if i == 0 else frames[i + ahead : i + ahead + 1]:
-                if ahead:
-                    front_end.prepare(upcoming)
-            found.append(front_end.process(now))
-            if now.index in promoted:
-                found.append(front_end.promote())
-    return found
-
-
-def check_equal(found: list[FrameEstimate], expected: list[FrameEstimate]) -> None:
-    assert [(e.frame_index, e.keyframe_index) for e in found] == [
-        (e.frame_index, e.keyframe_index) for e in expected
-    ]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a.T_key_cam, b.T_key_cam)
-        for x, y in (
-            (a.T_world_key, b.T_world_key),
-            (a.pose_embedding, b.pose_embedding),
-            (a.covariance, b.covariance),
-        ):
-            assert (x is None) == (y is None)
-            if x is not None and y is not None:
-                np.testing.assert_array_equal(x, y)
-        assert (a.dense is None) == (b.dense is None)
-        if a.dense is not None and b.dense is not None:
-            np.testing.assert_array_equal(a.dense.points_cam, b.dense.points_cam)
-            np.testing.assert_array_equal(a.dense.sigma_m, b.dense.sigma_m)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("ahead", [1, 5])
-def test_steps_ahead_change_nothing_whatever_is_promoted_and_fails(
-    seed: int, ahead: int, tmp_path: Path
-) -> None:
-    path = tmp_path / "tiny.safetensors"
-    save_network(tiny_network(switched_on(tiny_config(max_window=4))), path, version="1", sigma_factor=0.5)
-    frames = [frame(2 * i) for i in range(16)]
-    rng = np.random.default_rng(seed)
-    promoted = {2 * int(i) for i in rng.choice(16, 5, replace=False)}
-    broken = 2 * int(rng.integers(1, 15))
-    expected, found = (
-        tracked(NetworkFrontEnd(CONFIG, load_weights(path)), frames, promoted, n, broken) for n in (0, ahead)
-    )
-    check_equal(found, expected)
-
-
-def test_a_snapshot_holds_no_step_ahead_and_goes_on_as_if_there_had_been_none(weights: Weights) -> None:
-    frames = [frame(i) for i in range(10)]
-    expected = tracked(NetworkFrontEnd(CONFIG, weights), frames, {4}, 0)
-    front_end = NetworkFrontEnd(CONFIG, weights)
-    front_end.prepare(frames[5])
-    found = tracked(front_end, frames[:5], {4}, 0)
-    ahead = front_end._ahead
-    assert ahead is not None
-    state = pickle.loads(pickle.dumps(front_end.__getstate__()))
-    for going_on in (NetworkFrontEnd(CONFIG, weights), front_end):
-        going_on.__setstate__(state)
-        assert going_on._ahead is None
-        check_equal(found + tracked(going_on, frames[5:], set(), 2), expected)
-
-
-def test_a_step_ahead_is_taken_only_of_the_frame_and_state_it_was_computed_for(
-    weights: Weights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    front_end, plain = (NetworkFrontEnd(CONFIG, weights) for _ in range(2))
-    step, threads = front_end._stream.step, []
-
-    def counting(*inputs: Any) -> Step:
-        threads.append(threading.current_thread().name.split("_")[0])
-        return step(*inputs)
-
-    monkeypatch.setattr(front_end._stream, "step", counting)
-    order = [frame(i) for i in (0, 1, 3, 2)]  # 2 and 3 change places, and 2 is another image than announced
-    for now in (*order[:3], frame(2)):
-        front_end.prepare(now)
-    order[3] = replace(frame(2), rgb=frame(9).rgb)
-    check_equal([front_end.process(f) for f in order], [plain.process(f) for f in order])
-    front_end._stepper.shutdown()
-    assert threads[0] == "MainThread"
-    assert threads.count("MainThread") == 3  # the first, the one out of order, the other image
-    assert threads.count("stepper") >= 1
-
-
-def test_a_front_end_that_is_let_go_with_a_step_pending_leaves_no_thread(weights: Weights) -> None:
-    before = set(threading.enumerate())
-    front_end = NetworkFrontEnd(CONFIG, weights)
-    for index in range(4):
-        front_end.prepare(frame(index))
-    front_end.process(frame(0))
-    assert front_end._ahead is not None
-    started = set(threading.enumerate()) - before
-    assert len(started) == 2
-    del front_end
-    gc.collect()
-    for thread in started:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in started)
 
 
 def test_frames_announced_in_vain_are_forgotten(weights: Weights) -> None:
