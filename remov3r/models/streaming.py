@@ -6,7 +6,7 @@ Shapes: H W input size, D channels of the pose embedding, 7 = x y z qx qy qz qw.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,31 +43,6 @@ class StreamEstimate:
     dense: DepthOutput | None
 
 
-@dataclass(frozen=True)
-class StreamState:
-    """What a stream remembers: the open window and the last keyframes.
-
-    Attributes:
-        next_frame: how many frames have been taken in.
-        keyframe: how many frames came before that of the open window.
-    """
-
-    next_frame: int
-    local: LocalCache | None
-    world: GlobalCache | None
-    keyframe: int
-    T_world_key: Float[Tensor, " 7"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A frame, what the network says of it, and what the stream remembers after it."""
-
-    features: FrameFeatures
-    estimate: StreamEstimate
-    state: StreamState
-
-
 class StreamingNetwork:
     """Runs a network over a stream and remembers the open window and the last keyframes."""
 
@@ -80,32 +55,29 @@ class StreamingNetwork:
         """
         self._network = network
         self._boxes = boxes or TorchBoxes(network)
-        self._state = StreamState(0, None, None, 0, identity_pose(torch.empty(0)))
-        self._last: Step | None = None
+        self._next_frame = 0
+        self._features: FrameFeatures | None = None
+        self._last: StreamEstimate | None = None
+        self._local: LocalCache | None = None
+        self._global: GlobalCache | None = None
+        self._keyframe = 0
+        self._T_world_key = identity_pose(torch.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a snapshot keeps: the caches; weights and the last frame are no part of it."""
-        s = self._state
         names = ("_next_frame", "_local", "_global", "_keyframe", "_T_world_key")
-        return dict(zip(names, (s.next_frame, s.local, s.world, s.keyframe, s.T_world_key), strict=True))
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on from what `__getstate__` returned."""
-        self._state = StreamState(
-            state["_next_frame"], state["_local"], state["_global"], state["_keyframe"], state["_T_world_key"]
-        )
-        self._last = None
-
-    @property
-    def state(self) -> StreamState:
-        """What the stream remembers now; never changed in place."""
-        return self._state
+        self.__dict__.update(state)
+        self._features = self._last = None
 
     @property
     def cached_tokens(self) -> tuple[int, int]:
         """How many tokens the local and the global cache hold."""
-        local, world = self._state.local, self._state.world
-        return len(local.attention) if local else 0, len(world.attention) if world else 0
+        local = len(self._local.attention) if self._local else 0
+        return local, len(self._global.attention) if self._global else 0
 
     def encode(self, rgb_3HW: Float[Tensor, "3 H W"], K_33: Float[Tensor, "3 3"]) -> FrameFeatures:
         """Run the part that needs no memory of other frames; any thread may do so ahead of `push`.
@@ -127,43 +99,36 @@ class StreamingNetwork:
         Raises:
             TrackingError: the network's output is not finite; the frame is not taken in.
         """
-        return self.commit(self.step(features, self._state))
-
-    def commit(self, step: Step) -> StreamEstimate:
-        """Take in a frame whose step from the present `state` is known."""
-        self._last, self._state = step, step.state
-        return step.estimate
-
-    def step(self, features: FrameFeatures, state: StreamState) -> Step:
-        """Compute what `push` does in a given state and change nothing; any thread may do so.
-
-        Raises:
-            TrackingError: the network's output is not finite.
-        """
         with torch.inference_mode():
-            frame, embedding_B1D = state.next_frame, features.pose_embedding_BD[:, None]
+            embedding_B1D = features.pose_embedding_BD[:, None]
             if not bool(embedding_B1D.isfinite().all()):
-                raise TrackingError(f"frame {frame} of the stream: the network's output is not finite")
-            rule = self._network.config.keyframes
-            if state.local is None or bool(
+                raise TrackingError(
+                    f"frame {self._next_frame} of the stream: the network's output is not finite"
+                )
+            self._features = features
+            frame, self._next_frame = self._next_frame, self._next_frame + 1
+            if self._local is None or bool(
                 starts_window(
-                    embedding_B1D[0, 0], state.local.keyframe_B1D[0, 0], frame - state.keyframe, rule
+                    embedding_B1D[0, 0],
+                    self._local.keyframe_B1D[0, 0],
+                    frame - self._keyframe,
+                    self._network.config.keyframes,
                 )
             ):
-                return self._start_window(features, state, frame)
-            local, cache = self._boxes.local_state.step(
-                embedding_B1D, self._network.tokens(features), state.local
-            )
-            estimate = StreamEstimate(
+                return self._start_window(frame)
+            tokens = self._network.tokens(features)
+            local, self._local = self._boxes.local_state.step(embedding_B1D, tokens, self._local)
+            cholesky = None if local.cholesky is None else local.cholesky[0, 0]
+            self._last = StreamEstimate(
                 frame,
-                state.keyframe,
+                self._keyframe,
                 local.T_key_cam[0, 0],
-                state.T_world_key,
+                self._T_world_key,
                 embedding_B1D[0, 0],
-                None if local.cholesky is None else local.cholesky[0, 0],
+                cholesky,
                 None,
             )
-            return Step(features, estimate, replace(state, next_frame=frame + 1, local=cache))
+            return self._last
 
     def promote(self) -> StreamEstimate:
         """Make the last frame a keyframe, as if the rule had done so, and run the dense heads on it.
@@ -173,21 +138,25 @@ class StreamingNetwork:
         """
         if self._last is None:
             raise TrackingError("promote() needs a frame that went through push()")
-        last = self._last.estimate
-        if last.keyframe == last.frame:
-            return last
+        if self._last.keyframe == self._last.frame:
+            return self._last
         with torch.inference_mode():
-            return self.commit(self._start_window(self._last.features, self._state, last.frame))
+            return self._start_window(self._last.frame)
 
-    def _start_window(self, features: FrameFeatures, state: StreamState, frame: int) -> Step:
-        network, embedding_B1D = self._network, features.pose_embedding_BD[:, None]
-        local = self._boxes.local_state.open(embedding_B1D, network.tokens(features))
-        T_world_key = identity = identity_pose(embedding_B1D)
-        if state.world is None:
-            world = network.global_state.open(embedding_B1D)
+    def _start_window(self, frame: int) -> StreamEstimate:
+        network, features = self._network, self._features
+        assert features is not None
+        embedding_B1D = features.pose_embedding_BD[:, None]
+        self._keyframe = frame
+        self._local = self._boxes.local_state.open(embedding_B1D, network.tokens(features))
+        identity = identity_pose(embedding_B1D)
+        if self._global is None:
+            self._global = network.global_state.open(embedding_B1D)
+            self._T_world_key = identity
         else:
-            T_world_key_B17, world = network.global_state.step(embedding_B1D, state.world)
-            T_world_key = T_world_key_B17[0, 0]
-        dense = self._boxes.dense(features)
-        estimate = StreamEstimate(frame, frame, identity, T_world_key, embedding_B1D[0, 0], None, dense)
-        return Step(features, estimate, StreamState(frame + 1, local, world, frame, T_world_key))
+            T_world_key, self._global = network.global_state.step(embedding_B1D, self._global)
+            self._T_world_key = T_world_key[0, 0]
+        self._last = StreamEstimate(
+            frame, frame, identity, self._T_world_key, embedding_B1D[0, 0], None, self._boxes.dense(features)
+        )
+        return self._last
