@@ -17,7 +17,7 @@ from pydantic import Field
 
 from remov3r.backends.bundle_solver import BundleSolution, camera_covariances, solve_bundle
 from remov3r.backends.bundle_terms import BundleProblem, BundleSolverConfig, residuals
-from remov3r.backends.keyframe_links import LinkConfig, hold_flown, links_between
+from remov3r.backends.keyframe_links import LinkConfig, hold_flown, length_readings, links_between
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import projection_jacobian
 from remov3r.config import Config
@@ -28,7 +28,12 @@ SomeIds = Int[np.ndarray, " s"]  # fewer than were given
 
 
 class AdjustmentConfig(Config):
-    """Window, closing bundle and the weight of depth."""
+    """Window, closing bundle and the weight of depth.
+
+    Attributes:
+        covariance_factor: pixels of one track, and of neighbours, err alike, so that what the bundle makes of them
+            is this many times too sure of itself (in variance).
+    """
 
     window: int = Field(8, ge=2)
     held_keyframes: int = Field(6, ge=0)
@@ -40,6 +45,7 @@ class AdjustmentConfig(Config):
     depth_sigma_floor: float = Field(0.01, gt=0)
     min_parallax_deg: float = Field(1.0, gt=0)
     max_closing_observations: int = Field(200_000, ge=1000)
+    covariance_factor: float = Field(12.0, ge=1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def update_log_scale(landmark_map: LandmarkMap, place: int, config: AdjustmentCo
 
 
 def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int | None = None) -> float:
-    """Rescale the whole map so that the front end's depth is right in the median over all keyframes.
+    """Rescale the whole map so that the front end's depths, and the ways that it is sure of, are right in the median.
 
     Args:
         last: so many keyframes are read again, the others count as they were read last; None for all.
@@ -130,7 +136,9 @@ def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int 
     keyframes = landmark_map.keyframes
     for place in range(0 if last is None else max(len(keyframes) - last, 0), len(keyframes)):
         update_log_scale(landmark_map, place, config)
-    readings = np.array([k.scale_reading for k in keyframes if k.scale_reading is not None])
+    of_depths = [k.scale_reading for k in keyframes if k.scale_reading is not None]
+    of_ways = length_readings(landmark_map, config.covariance_factor)
+    readings = np.concatenate([np.reshape(of_depths, (-1, 2)), of_ways])
     if len(readings) == 0:
         return 1.0
     factor = float(np.exp(-weighted_median(readings[:, 0], readings[:, 1])))
@@ -179,7 +187,7 @@ def keyframe_covariances(landmark_map: LandmarkMap, config: AdjustmentConfig) ->
     T = problem.T_world_cam[known]
     along = np.einsum("kji,kj->ki", T[:, :3, :3], T[:, :3, 3] - T[:1, :3, 3])
     scale_sigma = np.median([k.scale_sigma for k in keyframes])
-    out[places[known]] = covariances[known]
+    out[places[known]] = config.covariance_factor * covariances[known]
     out[places[known], 3:, 3:] += scale_sigma**2 * along[:, :, None] * along[:, None]
     return out
 

@@ -12,6 +12,8 @@ from remov3r.config import Config
 from remov3r.geometry import inverse
 from remov3r.types import Covariance, Pose
 
+LONGEST_NOISE = 0.2  # of a motion, as a share of it, where its length still tells the map's scale
+
 
 class LinkConfig(Config):
     """How far the tracked motion between keyframes is trusted, and when a keyframe has left it.
@@ -64,6 +66,27 @@ def links_between(landmark_map: LandmarkMap, places: Int[np.ndarray, " k"]) -> L
         np.stack([link.T_before_this for _, link in found]),
         np.linalg.inv(np.stack([link.covariance for _, link in found])),
     )
+
+
+def length_readings(landmark_map: LandmarkMap, covariance_factor: float) -> Float[np.ndarray, "n 2"]:
+    """Return log(length in the map / length that the front end said) of the links that it said, and its weight.
+
+    Args:
+        covariance_factor: by which the links' covariances were lowered.
+    """
+    keyframes = landmark_map.keyframes
+    there = [i for i, k in enumerate(keyframes) if k.link is not None and k.link.metric]
+    if not there:
+        return np.empty((0, 2))
+    links = [link for i in there if (link := keyframes[i].link) is not None]
+    said = np.stack([link.T_before_this[:3, 3] for link in links])
+    covariance = covariance_factor * np.stack([link.covariance[3:, 3:] for link in links])
+    length = np.maximum(np.linalg.norm(said, axis=1), 1e-9)
+    variance = np.einsum("ni,nij,nj->n", said, covariance, said) / length**4
+    centres = landmark_map.poses[:, :3, 3]
+    now = np.linalg.norm(centres[there] - centres[np.array(there) - 1], axis=1)
+    clear = (variance < LONGEST_NOISE**2) & (now > 1e-9)  # noise makes short ways longer
+    return np.stack([np.log(now[clear] / length[clear]), 1 / variance[clear]], 1)
 
 
 def link_sigmas(landmark_map: LandmarkMap, config: LinkConfig) -> Float[np.ndarray, " k"]:

@@ -162,9 +162,12 @@ class KeyframeInserter:
                 link = depth_link(self._surface, surface, link, self._config.depth_link)
         if said is None or said.covariance is None or said.keyframe_index != before.frame_index:
             return link
+        # In a bundle whose pixels count for more than they are worth, so must an honest word.
+        stated = said.covariance / self._adjustment.covariance_factor
         if link is None:
-            return KeyframeLink(said.T_key_cam, said.covariance)
-        return KeyframeLink(*fused(link.T_before_this, link.covariance, said.T_key_cam, said.covariance))
+            return KeyframeLink(said.T_key_cam, stated, metric=True)
+        T, covariance = fused(link.T_before_this, link.covariance, said.T_key_cam, stated)
+        return KeyframeLink(T, covariance, metric=True)
 
     def _rays(self, pixels: Pixels) -> Float[np.ndarray, "n 3"]:
         c = self._map.camera

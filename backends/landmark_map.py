@@ -45,17 +45,21 @@ class Column:
 
 @dataclass(frozen=True)
 class KeyframeLink:
-    """How a keyframe lies to the one before it, as tracking measured it.
+    """How a keyframe lies to the one before it, as tracking measured it or the front end said it.
 
     Attributes:
         covariance: rotation first, then translation, in the frame of the later keyframe.
+        metric: its lengths are the front end's word, not the map's own.
     """
 
     T_before_this: Pose
     covariance: Covariance
+    metric: bool = False
 
     def rescaled(self, factor: float) -> KeyframeLink:
-        """Return the link with all lengths multiplied."""
+        """Return the link with all lengths of the map multiplied."""
+        if self.metric:
+            return self
         T, units = self.T_before_this.copy(), np.repeat([1.0, factor], 3)
         T[:3, 3] *= factor
         return KeyframeLink(T, self.covariance * np.outer(units, units))
@@ -64,7 +68,9 @@ class KeyframeLink:
         """Return the link from two keyframes before to this one, for when the one between goes."""
         A = adjoint(inverse(self.T_before_this))
         return KeyframeLink(
-            before.T_before_this @ self.T_before_this, A @ before.covariance @ A.T + self.covariance
+            before.T_before_this @ self.T_before_this,
+            A @ before.covariance @ A.T + self.covariance,
+            self.metric and before.metric,
         )
 
 

@@ -11,7 +11,7 @@ from remov3r.geometry import inverse, se3_exp
 from remov3r.types import TrackingState
 from tests.backends.test_landmark_map import CAMERA
 
-CONFIG = AdjustmentConfig(closing_iterations=15)
+CONFIG = AdjustmentConfig(closing_iterations=15, covariance_factor=1.0)  # these pixels err independently
 KEYFRAMES, STEPS, POINTS = 8, 4, 150
 
 
@@ -81,3 +81,15 @@ def test_a_keyframe_of_another_map_has_none() -> None:
     assert np.isnan(known[-1]).all()
     assert np.isfinite(known[:-1]).all()
     assert landmark_map.keyframes[-1].frame_index not in store.covariances(known)
+
+
+def test_errors_that_tracks_share_widen_keyframes_by_their_factor() -> None:
+    landmark_map, _, _ = noisy_world(0, 0.5, 0.02)
+    adjust_all(landmark_map, CONFIG)
+    for keyframe in landmark_map.keyframes:
+        keyframe.scale_sigma = 0.0
+    alone, shared = (
+        keyframe_covariances(landmark_map, CONFIG.model_copy(update={"covariance_factor": f}))
+        for f in (1, 12)
+    )
+    assert np.allclose(shared, 12 * alone)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from remov3r.backends.adjustment import AdjustmentConfig, adjust_all
+from remov3r.backends.adjustment import AdjustmentConfig, adjust_all, settle_scale
 from remov3r.backends.bundle_terms import adjoint, link_error
 from remov3r.backends.keyframe_links import (
     LinkConfig,
     hold_flown,
+    length_readings,
     link_sigmas,
     links_between,
     measured_link,
@@ -108,3 +109,23 @@ def test_a_tight_link_does_not_make_a_correction_a_flight() -> None:
     corrected.T_world_cam = corrected.T_world_cam @ se3_exp(np.array([0.0, 0.0, 0.0, 0.004, 0.0, 0.0]))
     assert link_sigmas(landmark_map, LinkConfig()).max() < 3
     assert hold_flown(landmark_map, list(range(1, 6)), LinkConfig()) == []
+
+
+def test_ways_that_the_front_end_is_sure_of_set_the_scale() -> None:
+    landmark_map, _ = linked_map()
+    for place in range(1, len(landmark_map.keyframes)):
+        before, this = (landmark_map.keyframes[p].T_world_cam for p in (place - 1, place))
+        T = inverse(before) @ this
+        T[:3, 3] *= 1.25
+        landmark_map.keyframes[place].link = KeyframeLink(T, np.eye(6) * 1e-12, metric=True)
+    for keyframe in landmark_map.keyframes:
+        keyframe.scale_reading = None
+    landmark_map.obs_depth_m[:] = np.nan
+    assert settle_scale(landmark_map, AdjustmentConfig()) == pytest.approx(1.25)
+    assert settle_scale(landmark_map, AdjustmentConfig()) == pytest.approx(1.0)
+
+
+def test_a_way_lost_in_its_noise_tells_no_scale() -> None:
+    landmark_map, _ = linked_map()
+    landmark_map.keyframes[1].link = KeyframeLink(se3_exp(np.full(6, 0.01)), np.eye(6), metric=True)
+    assert len(length_readings(landmark_map, 1.0)) == 0
