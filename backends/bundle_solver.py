@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from remov3r.backends.bundle_kernels import eliminate_points
 from remov3r.backends.bundle_terms import (
     BundleProblem,
     BundleSolverConfig,
@@ -15,7 +16,6 @@ from remov3r.backends.bundle_terms import (
     linearised,
     total_cost,
 )
-from remov3r.backends.kernels import eliminate_points
 from remov3r.geometry import project_to_se3
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
-from remov3r.backends.kernels import NEAREST_M, bundle_cost, bundle_normal
+from remov3r.backends.bundle_kernels import bundle_cost, bundle_normal
+from remov3r.backends.pose_kernels import NEAREST_M
 from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.geometry import inverse

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from remov3r.backends.block_mesh import extract_mesh
-from remov3r.backends.block_spill import BLOCK, CHANNELS, VOXELS, BlockStore
+from remov3r.backends.block_spill import BLOCK, BlockStore
+from remov3r.backends.fusion_kernel import fused_sums
 from remov3r.backends.open3d_import import load_open3d
 from remov3r.camera import Camera
 from remov3r.config import Config
@@ -246,48 +247,32 @@ class _Observed:
 
     def __init__(self, seen: Measurement, T_cam_world: Pose, sign: int, config: FusionConfig) -> None:
         camera, self._voxel_m = seen.camera, config.voxel_m
-        self._size = camera.width, camera.height
         self._centre = np.float32(camera.cx), np.float32(camera.cy)
         self._truncation = np.float32(config.truncation_voxels * config.voxel_m)
-        # One entry more than there are pixels: where voxels beside the image look, and see nothing.
-        depth = np.where(seen.weight > 0, seen.depth_m, -np.inf).ravel()
-        self._depth = np.append(depth, -np.inf).astype(np.float32)
-        self._weight = sign * seen.weight.ravel()
-        tint = seen.weight.ravel() * seen.rgb.reshape(-1, 3).T.astype(np.int32)
-        self._tint = sign * ((tint + 128) >> 8)
+        self._depth = np.where(seen.weight > 0, seen.depth_m, -np.inf).astype(np.float32)
+        self._weight = np.int32(sign) * seen.weight
+        tint = (seen.weight[..., None] * seen.rgb.astype(np.int32) + 128) >> 8
+        self._tint = np.int32(sign) * tint
         # Focal lengths are multiplied in, so that x / z and y / z are pixels.
         self._T = np.diag([camera.fx, camera.fy, 1.0]) @ T_cam_world[:3]
         z, y, x = np.indices((BLOCK,) * 3).reshape(3, -1) * self._voxel_m
-        self._inner = _turned(self._T[:, :3], np.stack([x, y, z], 1)).astype(np.float32)
+        self._inner = self._turned(np.stack([x, y, z], 1))
 
     def sums(self, blocks: Int[np.ndarray, "n 3"]) -> Int32[np.ndarray, "n channels voxels"]:
         """Return weight, weight · distance and weight · colour / 256 for each voxel of some blocks."""
-        origins = _turned(self._T[:, :3], blocks * (BLOCK * self._voxel_m)) + self._T[:, 3:]
-        x, y, z = origins.astype(np.float32)[:, :, None] + self._inner[:, None, :]
-        scale = 1 / np.maximum(z, np.float32(1e-3))
-        column = np.rint(x * scale + self._centre[0]).astype(np.int32)
-        row = np.rint(y * scale + self._centre[1]).astype(np.int32)
-        width, height = self._size
-        # Read as unsigned, negative numbers are too large as well.
-        inside = (column.view(np.uint32) < width) & (row.view(np.uint32) < height)
-        pixels = np.where(inside, row * np.int32(width) + column, np.int32(width * height))
-        reach = self._depth.take(pixels) - z
-        index = np.flatnonzero((reach >= -self._truncation) & (z > 1e-3))
-        pixel = pixels.ravel()[index]
-        distance = np.minimum(reach.ravel()[index] / self._truncation, np.float32(1))
-        out = np.zeros((CHANNELS, len(blocks) * VOXELS), np.int32)
-        weight = self._weight[pixel]
-        out[0, index] = weight
-        out[1, index] = np.rint(weight.astype(np.float32) * distance)
-        for channel in range(3):
-            out[2 + channel, index] = self._tint[channel][pixel]
-        return out.reshape(CHANNELS, len(blocks), VOXELS).swapaxes(0, 1)
+        origins = self._turned(blocks * (BLOCK * self._voxel_m), self._T[:, 3])
+        sums: Int32[np.ndarray, "n channels voxels"] = fused_sums(
+            origins, self._inner, self._centre, self._depth, self._weight, self._tint, self._truncation
+        )
+        return sums
 
-
-def _turned(A: Float[np.ndarray, "3 3"], points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3 n"]:
-    """A @ points.T, but each column always the same to the last bit (a product of matrices may not be)."""
-    x, y, z = points.T
-    return A[:, :1] * x + A[:, 1:2] * y + A[:, 2:] * z
+    def _turned(
+        self, points: Float[np.ndarray, "n 3"], shift: Float[np.ndarray, " 3"] | float = 0.0
+    ) -> Float32[np.ndarray, "n 3"]:
+        """Turn points into the camera's frame, each always the same to the last bit (unlike a matrix product)."""
+        x, y, z = points[:, :1], points[:, 1:2], points[:, 2:]
+        A = self._T[:, :3]
+        return (A[:, 0] * x + A[:, 1] * y + A[:, 2] * z + shift).astype(np.float32)
 
 
 def _depth_edges(depth_m: DepthMap, max_curvature: float) -> Bool[np.ndarray, "h w"]:

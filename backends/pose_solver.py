@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field
 
-from remov3r.backends.kernels import minimised_pose
+from remov3r.backends.pose_kernels import minimised_pose
 from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.geometry import inverse

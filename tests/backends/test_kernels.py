@@ -2,15 +2,8 @@
 
 import numpy as np
 
-from remov3r.backends.kernels import (
-    bundle_cost,
-    bundle_normal,
-    eliminate_points,
-    moved_pose,
-    pose_normal,
-    solve_damped,
-    tidied_pose,
-)
+from remov3r.backends.bundle_kernels import bundle_cost, bundle_normal, eliminate_points
+from remov3r.backends.pose_kernels import moved_pose, pose_normal, solve_damped, tidied_pose
 from remov3r.geometry import project_to_se3
 
 CAMERA = (500.0, 510.0, 320.0, 240.0)
