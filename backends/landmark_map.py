@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from remov3r.backends.bundle_terms import adjoint
 from remov3r.camera import Camera
@@ -106,11 +106,13 @@ class Renumbering:
 
     Attributes:
         places: by old place, the new one: a removed keyframe's is that of the one that stands in for it.
+        stays: by old place, whether the keyframe is still there.
         T_new_old: by old place, how the keyframe lies to that one; the identity for those that stay.
         landmarks: by old number, the new one; -1 = removed.
     """
 
     places: Ids
+    stays: Bool[np.ndarray, " k"]
     T_new_old: Float[np.ndarray, "k 4 4"]
     landmarks: Int[np.ndarray, " l"]
 
@@ -279,7 +281,7 @@ class LandmarkMap:
             nearest = neighbours[np.abs(neighbours - place).argmin()]
             stand_in[place] = counts.argmax() if counts.any() else nearest
         T = self.poses
-        T_new_old = inverse(T[stand_in]) @ T
+        T_new_old = np.where(stays[:, None, None], np.eye(4), inverse(T[stand_in]) @ T)
         new_place = np.cumsum(stays) - 1
         rows = self.obs_good & stays[self.obs_keyframe]
         seen = np.zeros(len(self.points), bool)
@@ -294,7 +296,7 @@ class LandmarkMap:
         self.obs_landmark[:] = new_landmark[self.obs_landmark]
         self.anchor[:] = new_place[self.anchor]
         self._merged_into.array[:] = np.arange(len(self.points))
-        return Renumbering(new_place[stand_in], T_new_old, new_landmark[canonical])
+        return Renumbering(new_place[stand_in], stays, T_new_old, new_landmark[canonical])
 
     def _hand_on(self, stays: np.ndarray, rows: np.ndarray) -> None:
         """Give landmarks the first keyframe that stays as anchor, and links of keyframes that go to the next."""

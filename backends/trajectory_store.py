@@ -25,7 +25,7 @@ class FrameRecord:
     """One frame: its pose in a keyframe's frame, and the landmarks it was measured from.
 
     Attributes:
-        place: the keyframe in the map.
+        keyframe: its number, counting all that were ever made.
         covariance: of the pose as measured last against its landmarks; None where it was not.
         unit: how long the store's unit of length was when the pose was put in.
         pixels: float32, to keep long sequences small.
@@ -33,7 +33,7 @@ class FrameRecord:
         is_keyframe: whether it ever was one: such a frame keeps its landmarks.
     """
 
-    place: int
+    keyframe: int
     T_key_cam: Pose
     state: TrackingState
     landmarks: Int[np.ndarray, " n"]
@@ -45,13 +45,20 @@ class FrameRecord:
 
 
 class TrajectoryStore:
-    """Frame index → record; poses come out relative to the keyframes as they are now."""
+    """Frame index → record; poses come out relative to the keyframes as they are now.
+
+    A keyframe that was removed from the map is known by its number and by how it lay to the one that stands in.
+    """
 
     def __init__(self, landmark_map: LandmarkMap) -> None:
         self._map = landmark_map
         self.records: dict[int, FrameRecord] = {}
         self._unit = 1.0
-        self._first_unsettled = 0
+        self._unsettled: dict[int, FrameRecord] = {}
+        self._keyframes: dict[int, FrameRecord] = {}  # records that keep their landmarks
+        self._numbers = np.empty(0, int)  # of the map's keyframes, by place
+        self._places = np.empty(0, int)  # by number: of the keyframe that stands there, or stands in
+        self._T_place_number, self._units = np.empty((0, 4, 4)), np.empty(0)
 
     def put(
         self,
@@ -64,20 +71,24 @@ class TrajectoryStore:
         depths: Depths | None = None,
     ) -> None:
         """Store a frame relative to the latest keyframe."""
-        place = len(self._map.keyframes) - 1
-        T_key_cam = inverse(self._map.keyframes[place].T_world_cam) @ T_world_cam
-        self.records[frame_index] = FrameRecord(
-            place, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32), self._unit,
+        self._meet(len(self._map.keyframes))
+        number = int(self._numbers[-1])
+        T_key_cam = inverse(self._keyframe_pose(number)) @ T_world_cam
+        self.records[frame_index] = record = FrameRecord(
+            number, T_key_cam, state, landmarks.astype(np.int32), pixels.astype(np.float32), self._unit,
             is_keyframe=is_keyframe,
             depths=None if depths is None else depths.astype(np.float32),
         )  # fmt: skip
+        self._unsettled[frame_index] = record
+        if is_keyframe:
+            self._keyframes[frame_index] = record
 
     def pose(self, frame_index: int) -> Pose:
         """Return T_world_cam of a frame as it is now."""
         record = self.records[frame_index]
         T_key_cam = record.T_key_cam.copy()
         T_key_cam[:3, 3] *= self._unit / record.unit
-        return self._map.keyframes[record.place].T_world_cam @ T_key_cam
+        return self._keyframe_pose(record.keyframe) @ T_key_cam
 
     def poses(self) -> dict[int, Pose]:
         """Return T_world_cam of all frames, in order."""
@@ -89,7 +100,8 @@ class TrajectoryStore:
 
     def renumber(self, numbers: Renumbering) -> None:
         """Follow what was removed from the map: frames keep their poses and the landmarks that are left."""
-        holding = [r for r in self.records.values() if len(r.landmarks)]
+        self._meet(len(numbers.places))
+        holding = [r for r in (self._keyframes | self._unsettled).values() if len(r.landmarks)]
         ends = np.cumsum([len(r.landmarks) for r in holding])[:-1]
         old = np.concatenate([r.landmarks for r in holding]) if holding else np.empty(0, int)
         new = numbers.landmarks[old].astype(np.int32)
@@ -97,13 +109,12 @@ class TrajectoryStore:
             left = landmarks >= 0
             record.landmarks, record.pixels = landmarks[left], record.pixels[left]
             record.depths = None if record.depths is None else record.depths[left]
-        moved = np.flatnonzero(np.abs(numbers.T_new_old - np.eye(4)).max((1, 2)) > 0)
-        carried, places = dict(zip(moved.tolist(), numbers.T_new_old[moved])), numbers.places.tolist()
-        for record in self.records.values():
-            if record.place in carried:
-                record.T_key_cam[:3, 3] *= self._unit / record.unit
-                record.T_key_cam, record.unit = carried[record.place] @ record.T_key_cam, self._unit
-            record.place = places[record.place]
+        moved = np.flatnonzero(~numbers.stays[self._places])
+        self._T_place_number[moved, :3, 3] *= (self._unit / self._units[moved])[:, None]
+        self._T_place_number[moved] = numbers.T_new_old[self._places[moved]] @ self._T_place_number[moved]
+        self._units[moved] = self._unit
+        self._numbers = self._numbers[numbers.stays]
+        self._places = numbers.places[self._places]
 
     def settle(self, held: int, config: PoseSolverConfig) -> list[int]:
         """Measure all but the latest frames again, once and for all, and forget what they were measured from.
@@ -113,15 +124,14 @@ class TrajectoryStore:
         Returns:
             the frames that would have jumped.
         """
-        old = [i for i in self.records if i >= self._first_unsettled][:-held]
+        old = list(self._unsettled)[:-held]
         if not old:
             return []
         jumped = self._refine(old, config)
         for index in old:
-            record = self.records[index]
+            record = self._unsettled.pop(index)
             if not record.is_keyframe:
                 record.landmarks, record.pixels, record.depths = NO_LANDMARKS, NO_PIXELS, None
-        self._first_unsettled = old[-1] + 1
         return jumped
 
     def refine(self, config: PoseSolverConfig) -> list[int]:
@@ -161,14 +171,15 @@ class TrajectoryStore:
         """
         out: dict[int, Covariance] = {}
         for index, record in self.records.items():
-            keyframe = self._map.keyframes[record.place]
-            if np.isnan(of_keyframes[record.place]).any():
+            place = self._places[record.keyframe]
+            keyframe, of_keyframe = self._map.keyframes[place], of_keyframes[place]
+            if np.isnan(of_keyframe).any():
                 continue
             if index == keyframe.frame_index:
-                out[index] = of_keyframes[record.place]
+                out[index] = of_keyframe
             elif record.covariance is not None:
                 A = adjoint(inverse(self.pose(index)) @ keyframe.T_world_cam)
-                out[index] = A @ of_keyframes[record.place] @ A.T + record.covariance
+                out[index] = A @ of_keyframe @ A.T + record.covariance
         return out
 
     def _measured(
@@ -218,8 +229,22 @@ class TrajectoryStore:
         return float(np.median(np.linalg.norm(away, axis=1)))
 
     def _move(self, record: FrameRecord, T_world_cam: Pose) -> None:
-        record.T_key_cam = inverse(self._map.keyframes[record.place].T_world_cam) @ T_world_cam
+        record.T_key_cam = inverse(self._keyframe_pose(record.keyframe)) @ T_world_cam
         record.unit = self._unit
+
+    def _meet(self, count: int) -> None:
+        """Give numbers to keyframes that the map has got since; it holds so many now."""
+        new = np.arange(len(self._numbers), count)
+        self._numbers = np.append(self._numbers, len(self._places) + np.arange(len(new)))
+        self._places = np.append(self._places, new)
+        self._T_place_number = np.concatenate([self._T_place_number, np.tile(np.eye(4), (len(new), 1, 1))])
+        self._units = np.append(self._units, np.full(len(new), self._unit))
+
+    def _keyframe_pose(self, number: int) -> Pose:
+        """T_world_cam of a keyframe as it is now, or would be if it were still in the map."""
+        T = self._T_place_number[number].copy()
+        T[:3, 3] *= self._unit / self._units[number]
+        return self._map.keyframes[self._places[number]].T_world_cam @ T
 
     def bridge_gaps(self) -> None:
         """Replace held poses between two measured ones by an even motion from one to the other."""

@@ -28,7 +28,7 @@ from remov3r.types import Keyframe
 FOLDER = "session"  # in the output folder of a run
 MANIFEST = "manifest.json"
 KEYFRAMES = "keyframes"
-VERSION = 2
+VERSION = 3
 
 
 class SessionConfig(Config):
@@ -69,7 +69,7 @@ class Manifest(Config):
     """
 
     format: Literal["remov3r session"] = "remov3r session"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     remov3r: str = __version__
     source: SourceMark | None
     config: dict[str, Any]
