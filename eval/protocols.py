@@ -27,19 +27,25 @@ class ProtocolSequence(Config):
     Attributes:
         path: below the data folder; may hold * and ?.
         dataset: its layout (`remov3r run --dataset`); None for the protocol's.
-        rendered_s: seconds of the demo's synthetic room in place of a path.
+        rendered_s: seconds of a synthetic room in place of a path.
+        room: which one; None for the demo's.
+        house_path: of the walks through the house model in the folder `path`, in place of a sequence there.
         note: shown beside its name, such as "validation".
     """
 
     path: str = ""
     dataset: str | None = None
     rendered_s: PositiveFloat | None = None
+    room: NonNegativeInt | None = None
+    house_path: PositiveInt | None = None
     note: str = ""
 
     @model_validator(mode="after")
     def _one_origin(self) -> ProtocolSequence:
         if bool(self.path) == (self.rendered_s is not None):
             raise ValueError("give either path or rendered_s")
+        if (self.room is not None and self.rendered_s is None) or (self.house_path and not self.path):
+            raise ValueError("room goes with rendered_s, house_path with path")
         return self
 
 

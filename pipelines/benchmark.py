@@ -14,8 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ from remov3r.data.sources import SOURCES, open_source
 from remov3r.data.splits import frame_range
 from remov3r.errors import ConfigError, DataError, Remov3rError
 from remov3r.eval.metrics import Metrics
-from remov3r.eval.protocols import Protocol, ProtocolSequence, digest, load_protocol
+from remov3r.eval.protocols import Protocol, digest, load_protocol
 from remov3r.pipelines.benchmark_page import Row, csv_page, json_page, markdown_page
-from remov3r.pipelines.demo import demo_scene, write_sequence
+from remov3r.pipelines.demo import room_scene, write_sequence
 from remov3r.pipelines.evaluate import GroundTruth, depth_of, ground_truth_of, read_truth_mesh, score
+from remov3r.pipelines.house_video import HouseSource
 from remov3r.pipelines.load import load_reconstruction
 from remov3r.pipelines.output_folder import OutputFolder
 from remov3r.pipelines.provenance import code_version
 from remov3r.pipelines.terminal import say
+from remov3r.protocols import FrameSource
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,17 @@ def cases_of(protocol: Protocol, data: Path, runs: Path) -> Iterator[Case]:
             )
         note = f" ({sequence.note})" if sequence.note else ""
         if sequence.rendered_s is not None:
-            yield Case(f"demo room{note}", dataset, _rendered(sequence, runs))
+            room = "demo room" if sequence.room is None else f"room {sequence.room}"
+            seconds = sequence.rendered_s
+            scene = partial(room_scene, seconds, sequence.room)
+            yield Case(f"{room}{note}", dataset, _rendered(f"{_plain(room)}_{seconds:g}s", scene, runs))
+            continue
+        if sequence.house_path is not None:
+            house = data / sequence.path
+            walk = partial(HouseSource, house, sequence.house_path)
+            name = f"{sequence.path} path {sequence.house_path}"
+            there = house.is_dir()
+            yield Case(f"{name}{note}", dataset, _rendered(_plain(name), walk, runs) if there else None)
             continue
         found = (
             sorted(data.glob(sequence.path))
@@ -205,14 +218,13 @@ def _chosen(metrics: Metrics, protocol: Protocol) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key in (*protocol.metrics, "ground_truth")}
 
 
-def _rendered(sequence: ProtocolSequence, runs: Path) -> Path:
-    """Render the demo's room once."""
-    folder = runs / f"demo_room_{sequence.rendered_s:g}s"
+def _rendered(name: str, source: Callable[[], FrameSource], runs: Path) -> Path:
+    """Render a sequence once."""
+    folder = runs / name
     if not folder.exists():
-        assert sequence.rendered_s is not None
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        write_sequence(demo_scene(sequence.rendered_s), unfinished)
+        write_sequence(source(), unfinished)
         unfinished.rename(folder)
     return folder / "room"
 

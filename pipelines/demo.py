@@ -50,15 +50,15 @@ def demo_command(arguments: argparse.Namespace) -> int:
     build_front_end(config)  # missing weights must not be found out after the rendering
     use_threads(config.threads)
     say(f"rendering {arguments.seconds:g} s of a synthetic room into {folder.path / 'input'}")
-    files = write_sequence(demo_scene(arguments.seconds), folder.path / "input")
+    files = write_sequence(room_scene(arguments.seconds), folder.path / "input")
     source = open_source(files.video)
     say(f"reconstructing {files.video} from its RGB alone")
     truth = GroundTruth(source.reference(), open_source(files.frames, "posed", sensor=True))
     return reconstruct_and_save(source, config, folder, truth)
 
 
-def demo_scene(seconds: float) -> SyntheticSource:
-    """Return the walk through a room that the demo shows.
+def room_scene(seconds: float, room: int | None = None) -> SyntheticSource:
+    """Return the walk through a room; the demo's unless another one is named.
 
     Raises:
         ConfigError: the length is less than one frame.
@@ -66,7 +66,7 @@ def demo_scene(seconds: float) -> SyntheticSource:
     count = round(seconds * FPS)
     if count < 1:
         raise ConfigError(f"--seconds {seconds}: at least {1 / FPS:.2f}")
-    return SyntheticSource(SEED, count, CAMERA, FPS)
+    return SyntheticSource(SEED if room is None else room, count, CAMERA, FPS)
 
 
 def write_sequence(source: FrameSource, folder: Path) -> DemoFiles:

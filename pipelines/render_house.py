@@ -162,7 +162,7 @@ def render_clip(
     for depth in depths:
         if (depth > 0).mean() < 0.9 or np.percentile(depth, 5) < 0.35 or np.median(depth) < 0.8:
             return None
-    radiance = np.stack([_radiance(house, caster, camera, pose, light) for pose in poses])
+    radiance = np.stack([render_view(house, caster, camera, pose, light) for pose in poses])
     exposed = radiance * light.mean_brightness / radiance.mean()
     # A soft shoulder in place of hard clipping, as cameras have it.
     rgb = np.where(exposed < 0.7, exposed, 0.7 + 0.3 * np.tanh((exposed - 0.7) / 0.3))
@@ -214,10 +214,10 @@ def as_shard(clips: list[RenderedClip]) -> Clips:
     )
 
 
-def _radiance(
+def render_view(
     house: TexturedMesh, caster: RayCaster, camera: Camera, pose: Pose, light: Lighting
 ) -> Float[np.ndarray, "h w 3"]:
-    """Light that reaches each pixel, the mean of 2×2 rays."""
+    """Return the light that reaches each pixel, the mean of 2×2 rays."""
     hits = caster.cast(camera.resized(2 * camera.width, 2 * camera.height), pose)
     normals = hits.interpolate(house.normals, house.triangles)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
