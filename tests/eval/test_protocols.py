@@ -22,14 +22,14 @@ def test_shipped_protocols(name: str) -> None:
     protocol = load_protocol(name)
     assert protocol.name == name
     assert protocol.dataset in SOURCES
-    assert protocol.source or name == "shared-small"
+    assert protocol.source or name in ("shared-small", "scale")
     assert protocol.evaluation.trajectory.tolerance_s == protocol.tolerance_s
 
 
 def test_the_protocols_of_the_issue_are_there() -> None:
     assert set(protocol_names()) == {
         "7scenes-seq01", "7scenes-80-20", "scannet-80-20", "scannet-90", "tum-fr1", "replica", "bonn-depth",
-        "kitti-depth", "shared-small",
+        "kitti-depth", "shared-small", "scale",
     }  # fmt: skip
 
 
@@ -51,5 +51,7 @@ def test_unknown_and_misspelt() -> None:
         load_protocol("7scenes")
     with pytest.raises(ValueError, match="either path or rendered_s"):
         ProtocolSequence(path="a", rendered_s=1.0)
+    with pytest.raises(ValueError, match="house_path with path"):
+        ProtocolSequence(rendered_s=1.0, house_path=2)
     with pytest.raises(ValueError, match="strid"):
         Protocol.model_validate({**PROTOCOL.model_dump(), "strid": 2})

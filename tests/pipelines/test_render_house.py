@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from remov3r.data.sources import open_source
 from remov3r.errors import DataError
+from remov3r.eval.protocols import Protocol, ProtocolSequence
 from remov3r.geometry import inverse
+from remov3r.pipelines.benchmark import cases_of
 from remov3r.pipelines.render_house import HouseConfig, main, read_path, render_clips, varied_path
 from remov3r.training.shards import Clips, open_shard
 
@@ -114,3 +117,34 @@ def test_bad_path_is_refused(tmp_path: Path) -> None:
         read_path(tmp_path / "bad.txt")
     with pytest.raises(DataError, match=r"absent\.txt"):
         read_path(tmp_path / "absent.txt")
+
+
+def test_a_walk_through_the_house_is_rendered_once_for_a_protocol(tmp_path: Path) -> None:
+    (tmp_path / "data/house").mkdir(parents=True)
+    write_house(tmp_path / "data/house")
+    protocol = Protocol(
+        name="walk",
+        version=1,
+        description="",
+        dataset="posed",
+        sequences=(
+            ProtocolSequence(path="house", house_path=1),
+            ProtocolSequence(path="mansion", house_path=1),
+        ),
+        align="se3",
+        metrics=("trajectory",),
+    )
+    walk, missing = cases_of(protocol, tmp_path / "data", tmp_path / "runs")
+    assert walk.name == "house path 1"
+    assert missing.path is None
+    assert walk.path is not None
+    frames = list(open_source(walk.path, "posed", sensor=True))
+    assert len(frames) == 20
+    depth_m = frames[0].depth_m
+    assert depth_m is not None
+    assert depth_m[120, 160] == pytest.approx(4.5, abs=0.01)  # to the wall at y = 3, over the table
+    assert frames[0].rgb.std() > 3
+    before = (walk.path / "poses.txt").stat().st_mtime_ns
+    again = next(iter(cases_of(protocol, tmp_path / "data", tmp_path / "runs")))
+    assert again.path == walk.path
+    assert (walk.path / "poses.txt").stat().st_mtime_ns == before
