@@ -89,7 +89,8 @@ def bench_command(arguments: argparse.Namespace) -> int:
         options = BenchOptions(size, device, precision, False, arguments.frames, arguments.threads)
         variants = [options] + ([replace(options, compiled=True)] if arguments.compiled else [])
         if device == "cpu" and engine_version() is not None:
-            variants.append(replace(options, engine="openvino"))
+            kinds = [arguments.precision] if arguments.precision else ["float32", "bfloat16"]
+            variants += [replace(options, engine="openvino", precision=kind) for kind in kinds]
         rows += [_in_own_process(o) for o in variants]
     page = as_markdown(rows)
     say(page)
@@ -225,7 +226,7 @@ def as_markdown(rows: list[NetworkFigures]) -> str:
     first = rows[0].options
     device = torch.cuda.get_device_name() if first.device == "cuda" else f"CPU, {first.threads} thread(s)"
     out = [
-        f"Network, batch 1 streaming, {device}, {first.precision}, {first.frames} frames, "
+        f"Network, batch 1 streaming, {device}, {first.frames} frames, "
         f"torch {torch.__version__}, {_engine_line()}, ReMov3r {code_version()}",
         "",
         "| size | input | parameters M | trained M | memory MB | frame ms | keyframe ms | frame CPU ms | "
@@ -251,7 +252,8 @@ def as_markdown(rows: list[NetworkFigures]) -> str:
 
 
 def _engine_name(options: BenchOptions) -> str:
-    return "torch.compile" if options.compiled else "OpenVINO" if options.engine == "openvino" else "torch"
+    engine = "torch.compile" if options.compiled else "OpenVINO" if options.engine == "openvino" else "torch"
+    return f"{engine}, {options.precision}"
 
 
 def _engine_line() -> str:

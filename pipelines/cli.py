@@ -177,7 +177,9 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     network.add_argument("--sizes", default="lite,small,paper", metavar="NAME,...", help="(%(default)s)")
     network.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     network.add_argument(
-        "--precision", choices=("float32", "bfloat16"), help="bfloat16 on GPUs, else float32"
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="bfloat16 on GPUs, float32 on CPUs, where OpenVINO is measured in both",
     )
     network.add_argument(
         "--frames", type=int, default=20, metavar="N", help="after the warm-up (%(default)s)"
