@@ -167,8 +167,7 @@ class BundleSession:
             rows = self.map.rows_of_keyframes(places)
             landmarks, pixels = self.map.obs_landmark[rows], self.map.obs_pixel[rows]
         else:  # no longer in the map
-            landmarks = self.map.canonical(record.landmarks.astype(np.int64))
-            pixels = record.pixels.astype(np.float64)
+            landmarks, pixels = self.store.seen_by(record)
         T = self.store.pose(frame_index)
         z = (self.map.points[landmarks] - T[:3, 3]) @ T[:3, 2]
         seen = np.bincount(self.map.obs_landmark[self.map.obs_good], minlength=len(self.map.points))

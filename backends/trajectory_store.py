@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from remov3r.backends.bundle_terms import adjoint, link_error
-from remov3r.backends.landmark_map import LandmarkMap, Renumbering
+from remov3r.backends.landmark_map import Column, LandmarkMap, Renumbering
 from remov3r.backends.pose_solver import Depths, PoseSolverConfig, refine_pose, reprojection_error
 from remov3r.geometry import inverse, se3_exp, se3_log
 from remov3r.types import Covariance, Pose, TrackingState
@@ -30,7 +30,8 @@ class FrameRecord:
         unit: how long the store's unit of length was when the pose was put in.
         pixels: float32, to keep long sequences small.
         depths: what a sensor measured there (`pose_solver.Depths`); None without one.
-        is_keyframe: whether it ever was one: such a frame keeps its landmarks.
+        is_keyframe: whether it ever was one: the landmarks of such a frame are kept.
+        kept: the rows of the store that hold them, once it was measured for the last time.
     """
 
     keyframe: int
@@ -42,6 +43,7 @@ class FrameRecord:
     covariance: Covariance | None = None
     is_keyframe: bool = False
     depths: Float[np.ndarray, "n 2"] | None = None
+    kept: slice | None = None
 
 
 class TrajectoryStore:
@@ -55,7 +57,7 @@ class TrajectoryStore:
         self.records: dict[int, FrameRecord] = {}
         self._unit = 1.0
         self._unsettled: dict[int, FrameRecord] = {}
-        self._keyframes: dict[int, FrameRecord] = {}  # records that keep their landmarks
+        self._kept_landmarks, self._kept_pixels = Column(np.int32), Column(np.float32, 2)  # -1: gone
         self._numbers = np.empty(0, int)  # of the map's keyframes, by place
         self._places = np.empty(0, int)  # by number: of the keyframe that stands there, or stands in
         self._T_place_number, self._units = np.empty((0, 4, 4)), np.empty(0)
@@ -80,8 +82,16 @@ class TrajectoryStore:
             depths=None if depths is None else depths.astype(np.float32),
         )  # fmt: skip
         self._unsettled[frame_index] = record
-        if is_keyframe:
-            self._keyframes[frame_index] = record
+
+    def seen_by(self, record: FrameRecord) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 2"]]:
+        """Return the landmarks, as numbered now, that a frame was measured from, and the pixels it saw them at."""
+        if record.kept is None:
+            landmarks, pixels = record.landmarks, record.pixels
+        else:
+            landmarks, pixels = self._kept_landmarks.array[record.kept], self._kept_pixels.array[record.kept]
+            left = landmarks >= 0
+            landmarks, pixels = landmarks[left], pixels[left]
+        return self._map.canonical(landmarks.astype(np.int64)), pixels.astype(np.float64)
 
     def pose(self, frame_index: int) -> Pose:
         """Return T_world_cam of a frame as it is now."""
@@ -101,7 +111,7 @@ class TrajectoryStore:
     def renumber(self, numbers: Renumbering) -> None:
         """Follow what was removed from the map: frames keep their poses and the landmarks that are left."""
         self._meet(len(numbers.places))
-        holding = [r for r in (self._keyframes | self._unsettled).values() if len(r.landmarks)]
+        holding = [r for r in self._unsettled.values() if len(r.landmarks)]
         ends = np.cumsum([len(r.landmarks) for r in holding])[:-1]
         old = np.concatenate([r.landmarks for r in holding]) if holding else np.empty(0, int)
         new = numbers.landmarks[old].astype(np.int32)
@@ -109,6 +119,8 @@ class TrajectoryStore:
             left = landmarks >= 0
             record.landmarks, record.pixels = landmarks[left], record.pixels[left]
             record.depths = None if record.depths is None else record.depths[left]
+        kept = self._kept_landmarks.array
+        kept[:] = np.append(numbers.landmarks, -1)[kept]  # what is gone stays so
         moved = np.flatnonzero(~numbers.stays[self._places])
         self._T_place_number[moved, :3, 3] *= (self._unit / self._units[moved])[:, None]
         self._T_place_number[moved] = numbers.T_new_old[self._places[moved]] @ self._T_place_number[moved]
@@ -130,8 +142,12 @@ class TrajectoryStore:
         jumped = self._refine(old, config)
         for index in old:
             record = self._unsettled.pop(index)
-            if not record.is_keyframe:
-                record.landmarks, record.pixels, record.depths = NO_LANDMARKS, NO_PIXELS, None
+            if record.is_keyframe:
+                start = len(self._kept_landmarks.array)
+                record.kept = slice(start, start + len(record.landmarks))
+                self._kept_landmarks.append(record.landmarks)
+                self._kept_pixels.append(record.pixels)
+            record.landmarks, record.pixels, record.depths = NO_LANDMARKS, NO_PIXELS, None
         return jumped
 
     def refine(self, config: PoseSolverConfig) -> list[int]:
@@ -153,10 +169,9 @@ class TrajectoryStore:
         measured: dict[int, Pose] = {}
         for index in indices:
             record = self.records[index]
-            if index not in keyframes and len(record.landmarks) >= LEAST_POINTS:
-                found = self._measured(index, record, observed, config)
-                if found is not None:
-                    measured[index], record.covariance = found
+            found = None if index in keyframes else self._measured(index, record, observed, config)
+            if found is not None:
+                measured[index], record.covariance = found
         jumped = self._jumps(measured, indices)
         for index, T in measured.items():
             if index not in jumped:
@@ -186,18 +201,18 @@ class TrajectoryStore:
         self, index: int, record: FrameRecord, observed: np.ndarray, config: PoseSolverConfig
     ) -> tuple[Pose, Covariance] | None:
         """Solve a frame's pose, then again from what fits it; None when less than half does."""
-        landmarks = self._map.canonical(record.landmarks.astype(np.int64))
-        keep = observed[landmarks]
-        landmarks, pixels = landmarks[keep], record.pixels[keep].astype(np.float64)
+        landmarks, pixels = self.seen_by(record)
+        count, keep = len(landmarks), observed[landmarks]
+        landmarks, pixels = landmarks[keep], pixels[keep]
         depths = None if record.depths is None else record.depths[keep].astype(np.float64)
-        T, points, spread = self.pose(index), self._map.points[landmarks], self._map.spread(landmarks)
-        camera = self._map.camera
         if len(landmarks) < LEAST_POINTS:
             return None
+        T, points, spread = self.pose(index), self._map.points[landmarks], self._map.spread(landmarks)
+        camera = self._map.camera
         T, _ = refine_pose(T, points, spread, pixels, camera, config, 1e-2, depths)
         limit = config.inlier_px * max(camera.width / 640, 0.5)
         fits = reprojection_error(T, points, pixels, camera) < limit
-        if fits.sum() < max(LEAST_POINTS, 0.5 * len(record.landmarks)):
+        if fits.sum() < max(LEAST_POINTS, 0.5 * count):
             return None
         depths = None if depths is None else depths[fits]
         return refine_pose(T, points[fits], spread[fits], pixels[fits], camera, config, depths=depths)

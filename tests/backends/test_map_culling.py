@@ -96,6 +96,22 @@ def test_removal_renumbers_landmarks_merged_and_unseen() -> None:
     assert len(landmark_map.points) == 60
 
 
+def test_settled_keyframes_keep_the_landmarks_that_are_left() -> None:
+    """Landmark 7 goes in the first removal; what has its number later is not taken for it in the second."""
+    landmark_map, store = still_map(4)
+    store.settle(1, PoseSolverConfig())  # all frames but the last
+    where = landmark_map.points.copy()
+    for gone in (7, 20):
+        landmark_map.obs_good[landmark_map.obs_landmark == gone] = False
+        store.renumber(landmark_map.remove([1]))
+    expected = np.delete(where, [7, 21], 0)  # 20 was 21 at first
+    for index in (0, 2, 4, 6):
+        landmarks, pixels = store.seen_by(store.records[index])
+        assert np.array_equal(landmark_map.points[landmarks], expected)
+        assert np.abs(reproject(store.pose(index), expected, CAMERA)[0] - pixels).max() < 0.01
+    assert len(store.seen_by(store.records[1])[0]) == 0
+
+
 def test_only_crowds_are_thinned() -> None:
     landmark_map, _ = still_map(12)
     config = CullingConfig(crowd=3)
@@ -166,7 +182,8 @@ def test_the_map_stays_small_however_long_one_place_is_seen() -> None:
         sizes.append(len(landmark_map.keyframes))
     assert max(sizes) <= 14
     assert len(store.poses()) == 160
-    assert sum(len(r.landmarks) > 0 for r in store.records.values() if not r.is_keyframe) <= 20
+    assert sum(len(r.landmarks) > 0 for r in store.records.values()) <= 20 + 2 * 5
+    assert all(len(store.seen_by(store.records[2 * i])[0]) == 60 for i in range(80))
     worst = max(np.abs(store.pose(2 * i)[0, 3] - 0.001 * (i % 7)) for i in range(2, 80))
     assert worst < 1e-4
 
