@@ -69,7 +69,7 @@ class Manifest(Config):
     """
 
     format: Literal["remov3r session"] = "remov3r session"
-    version: Literal[3] = 3
+    version: int = VERSION
     remov3r: str = __version__
     source: SourceMark | None
     config: dict[str, Any]

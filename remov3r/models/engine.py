@@ -6,6 +6,7 @@ what comes out is kept in the user's cache folder, from where it is back in tent
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import logging
@@ -38,6 +39,17 @@ def _openvino() -> Any:
     return importlib.import_module("openvino")
 
 
+@functools.cache
+def _core() -> Any:
+    """Return the process's core, which is never given up.
+
+    The CPU plug-in of a core replaces the stack that signals are handled on. Where several come and go, the stack
+    that is put back may be one that was freed: the next signal, Ctrl-C for example, then ends the process
+    (OpenVINO 2026.4.1).
+    """
+    return _openvino().Core()
+
+
 class Engine:
     """Compiles modules for this CPU; any thread may call them."""
 
@@ -56,7 +68,7 @@ class Engine:
                 "OpenVINO is not installed; install it with: pip install 'remov3r[engine]' or set "
                 'network.engine = "torch"'
             ) from error
-        self._core = self._ov.Core()
+        self._core = _core()
         self.threads = torch.get_num_threads()
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         self._key = f"{fingerprint} {self._ov.get_version()} {torch.__version__} {cpu} {self.threads}"

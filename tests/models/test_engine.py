@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -245,3 +247,20 @@ def test_other_weights_have_another_fingerprint(network: Remov3rNetwork) -> None
         next(other.heads.parameters()).add_(1e-3)
     assert fingerprint(same) == fingerprint(network)
     assert fingerprint(other) != fingerprint(network)
+
+
+@needs_openvino
+def test_signals_reach_a_process_whose_engines_came_and_went() -> None:
+    program = """
+import gc, os, signal
+from remov3r.models.engine import Engine
+signal.signal(signal.SIGTERM, lambda number, frame: print("told"))
+first, second = Engine("a"), Engine("b")
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
