@@ -1,7 +1,6 @@
 """`remov3r bench long`: memory and time per frame of the bundle backend over a long run in one room.
 
-A walk through a synthetic room is rendered once and played to and fro, with the depth of a sensor. With
-OMP_NUM_THREADS=1 the linear algebra keeps to one thread: on more, threads that wait count as processor time.
+A walk through a synthetic room is rendered once and played to and fro, with the depth of a sensor.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import os
 import resource
 import tempfile
 import time
@@ -187,7 +185,7 @@ def as_markdown(run: LongRun, frames: int, distinct: int) -> str:
     lines = [
         f"# Bundle backend over {frames} frames",
         "",
-        f"{code_version()}; 320x240, sensor depth, {_threads()}; {distinct} rendered frames of a walk through a",
+        f"{code_version()}; 320x240, sensor depth, one thread; {distinct} rendered frames of a walk through a",
         f"synthetic room, played to and fro; {CORNERS.corners} points per keyframe. Time is processor time of the",
         "front end and the backend, keyframes included; the median frame's wall time beside it shows how busy the",
         "machine was with other work; memory is what the process holds, libraries included.",
@@ -228,11 +226,6 @@ def plot(run: LongRun, file: Path) -> None:
         "processor time per frame, ms": [s.frame_ms for s in run.stretches],
     }
     plot_series(file, ends, series, "frames")
-
-
-def _threads() -> str:
-    """Say how many threads numpy's linear algebra had; it reads that once, at the start."""
-    return "one thread" if os.environ.get("OMP_NUM_THREADS") == "1" else "linear algebra on all cores"
 
 
 def _known(value: float | None, digits: int) -> str:
