@@ -27,6 +27,7 @@ from remov3r.eval.plots import plot_series
 from remov3r.eval.trajectory import evaluate_trajectory
 from remov3r.frontends.sensor import SensorFrontEnd
 from remov3r.geometry import inverse
+from remov3r.pipelines.build import use_threads
 from remov3r.pipelines.demo import write_sequence
 from remov3r.pipelines.provenance import code_version
 from remov3r.pipelines.recording import grouped
@@ -107,6 +108,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
     if arguments.frames < 2 * arguments.every or arguments.distinct < 2:
         raise ConfigError(f"--frames {arguments.frames}: at least twice --every {arguments.every}")
     cv2.setNumThreads(1)
+    use_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         scene = ToAndFro(Path(arguments.images or temporary), arguments.distinct)
         run = measure(scene, arguments.frames, arguments.every)

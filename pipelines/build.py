@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from remov3r.backends.registry import create_backend
 from remov3r.frontends.network import NetworkFrontEnd
@@ -47,7 +48,12 @@ def build_backend(config: PipelineConfig) -> Backend:
 
 
 def use_threads(threads: int) -> None:
-    """Set the number of threads of torch, process-wide; 0 for half the cores."""
+    """Set the number of threads of torch, process-wide; 0 for half the cores.
+
+    The linear algebra of numpy and scipy keeps to one: its matrices are small here, and threads that wait for more
+    of it take the processor from the network.
+    """
+    threadpool_limits(1, "blas")
     torch.set_num_threads(threads or default_threads())
 
 
