@@ -15,7 +15,7 @@ from remov3r.backends.adjustment import (
     keyframe_covariances,
     settle_scale,
 )
-from remov3r.backends.features import Gray, contrast, to_gray
+from remov3r.backends.features import Gray, contrast, even_contrast, to_gray
 from remov3r.backends.front_motion import FrontMotion, FrontMotionConfig, Said
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
@@ -78,6 +78,10 @@ class BundleSession:
         )  # fmt: skip
         self._culler = MapCuller(self.map, self.store, config.adjustment.window, config.culling)
         self._gray: Gray = np.zeros((camera.height, camera.width), np.uint8)
+        self._followed = self._gray  # the image that points are followed in
+        self._evens: bool | None = (
+            None  # whether that has its contrast evened; not known before the first frame
+        )
         self._T_last, self._step = np.eye(4), np.eye(4)
         self._state = TrackingState.OK
         self._covariance: Covariance | None = None  # of the last pose, where it was tracked
@@ -91,6 +95,9 @@ class BundleSession:
     def track(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Give the online pose of a frame; the first one is the world's origin."""
         self._gray = gray = to_gray(frame.rgb)
+        # Behind a network, whose scale decides the error, it gained nothing (docs/benchmarks/contrast_*.md).
+        self._evens = frame.depth_m is not None if self._evens is None else self._evens
+        self._followed = even_contrast(gray) if self._evens else gray
         if not self.map.keyframes:
             return self._pose_of(frame, np.eye(4), TrackingState.OK, None)
         said = self._said = self._front.read(estimate)
@@ -98,7 +105,9 @@ class BundleSession:
         solution = None
         if textured:
             guesses = [self._T_last @ self._step, *([] if said is None else [said.T_world_cam])]
-            solution = None if self._lost else self._tracker.track(gray, self._T_last, guesses, frame.depth_m)
+            solution = None
+            if not self._lost:
+                solution = self._tracker.track(self._followed, self._T_last, guesses, frame.depth_m)
             solution = solution or self._recover(gray, frame.index)
         if solution is None:
             return self._unmeasured(frame, said, textured)
@@ -124,7 +133,7 @@ class BundleSession:
         if self._restart:
             self._submaps += 1
             self._submap = self._submaps
-            self._tracker.restart(self._gray, NO_TRACKS, False)
+            self._tracker.restart(self._followed, NO_TRACKS, False)
             self._restart, self._missed, self._lost, self._state = False, 0, False, TrackingState.WEAK
             self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
         insertion = self._inserter.insert(
@@ -187,7 +196,7 @@ class BundleSession:
 
     def _told(self, frame: Frame, said: Said) -> TrackedPose:
         """Believe the front end rather than what few points say, and start from a new keyframe there."""
-        self._tracker.restart(self._gray, NO_TRACKS, False)
+        self._tracker.restart(self._followed, NO_TRACKS, False)
         self._step = inverse(self._T_last) @ said.T_world_cam if not self._missed else np.eye(4)
         self._missed, self._lost, self._restart = 0, False, False
         self._since_keyframe += 1
@@ -223,7 +232,9 @@ class BundleSession:
             return None
         match, pixels = found
         self._submap = self.map.keyframes[match.place].submap
-        self._tracker.restart(gray, Tracks(self.map.canonical(match.landmarks), pixels[match.rows]), False)
+        self._tracker.restart(
+            self._followed, Tracks(self.map.canonical(match.landmarks), pixels[match.rows]), False
+        )
         if not self._lost:
             self._note(f"frame {frame_index}: tracks broke and were found again from keyframes")
         return PoseSolution(match.T_world_cam, np.eye(6) * 1e-4, np.ones(len(match.rows), bool))
@@ -265,7 +276,7 @@ class BundleSession:
         rows = self.map.rows_of_keyframes([place])
         landmarks, first = np.unique(self.map.obs_landmark[rows], return_index=True)
         tracks = Tracks(landmarks, self.map.obs_pixel[rows[first]])
-        self._tracker.restart(self._gray, tracks, True)
+        self._tracker.restart(self._followed, tracks, True)
         keyframe = self.map.keyframes[place]
         self._T_last = keyframe.T_world_cam
         self._keyframe_count, self._since_keyframe, self.wanted = len(landmarks), 0, False

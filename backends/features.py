@@ -13,6 +13,7 @@ Gray = UInt8[np.ndarray, "h w"]
 Pixels = Float[np.ndarray, "n 2"]
 FoundPixels = Float[np.ndarray, "m 2"]
 Descriptors = UInt8[np.ndarray, "n 128"]
+_CONTRAST, _CONTRAST_FLOOR = 60.0, 20.0  # standard deviations in grey levels
 
 
 class FeatureConfig(Config):
@@ -36,6 +37,24 @@ class FeatureConfig(Config):
 def to_gray(rgb: UInt8[np.ndarray, "h w 3"]) -> Gray:
     """Convert an RGB image to grey levels."""
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def even_contrast(gray: Gray) -> Gray:
+    """Give every part of an image the same brightness and contrast.
+
+    A lens darkens the edges, and an exposure follows the light. Points that are followed through that shade seem to
+    lag at the edges and to hurry in the middle, by hundredths of a pixel: enough for a turn to look like a step.
+    """
+    h, w = gray.shape
+    size = (max(w // 4, 1), max(h // 4, 1))
+    small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    box = (2 * (w // 128) + 1,) * 2
+    mean = cv2.blur(small, box)
+    variance = np.maximum(cv2.blur(small * small, box) - mean * mean, 0)
+    gain = _CONTRAST / np.sqrt(variance + _CONTRAST_FLOOR**2)
+    gains, offsets = (cv2.resize(m, (w, h)) for m in (gain, 128 - mean * gain))
+    evened = cv2.add(cv2.multiply(gray, gains, dtype=cv2.CV_32F), offsets, dtype=cv2.CV_8U)
+    return np.asarray(evened, dtype=np.uint8)
 
 
 def contrast(gray: Gray) -> float:

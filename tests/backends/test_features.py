@@ -1,5 +1,6 @@
 """Corners, tracks, descriptors and depth at pixels."""
 
+import cv2
 import numpy as np
 
 from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
@@ -7,6 +8,7 @@ from remov3r.backends.features import (
     Describer,
     FeatureConfig,
     detect_corners,
+    even_contrast,
     match_descriptors,
     to_gray,
     track_points,
@@ -53,6 +55,26 @@ def test_points_follow_a_known_shift() -> None:
     pixels, ok = track_points(gray, shifted, inner, inner, CONFIG)
     assert ok.mean() > 0.9
     assert np.abs(pixels[ok] - inner[ok] - [-5, 3]).max() < 0.1
+
+
+def test_a_dark_edge_does_not_hold_points_back() -> None:
+    wall = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(240, 328)), (0, 0), 2.5)
+    y, x = np.mgrid[0:240, 0:320]
+    shade = 1 - 0.4 * ((x - 160) ** 2 + (y - 120) ** 2) / (160**2 + 120**2)
+    before, after = (
+        np.clip((128 + 8 * wall / wall.std())[:, k : k + 320] * shade, 0, 255).astype(np.uint8)
+        for k in (0, 8)
+    )
+    corners = detect_corners(before, NOTHING, CONFIG)
+    corners = corners[np.abs(corners[:, 0] - 160) > 100]
+
+    def lag_px(a: np.ndarray, b: np.ndarray) -> float:
+        pixels, ok = track_points(a, b, corners, corners - [8, 0], CONFIG)
+        assert ok.mean() > 0.8
+        return float(np.abs(np.median((pixels - corners)[ok, 0]) + 8))
+
+    assert lag_px(before, after) > 0.05
+    assert lag_px(even_contrast(before), even_contrast(after)) < 0.01
 
 
 def test_noise_is_not_followed() -> None:
