@@ -116,6 +116,21 @@ def bundle_normal(
 
 
 @compiled
+def _invert_damped(D: np.ndarray, damping: float, inverse: np.ndarray) -> None:
+    """Write the inverse of a symmetric 3 3 whose diagonal is raised by a share."""
+    a, c, f = D[0, 0], D[1, 1], D[2, 2]
+    a, c, f = a + damping * a + 1e-9, c + damping * c + 1e-9, f + damping * f + 1e-9
+    d, e, g = D[0, 1], D[0, 2], D[1, 2]
+    i00, i01, i02 = c * f - g * g, e * g - d * f, d * g - c * e
+    i11, i12, i22 = a * f - e * e, d * e - a * g, a * c - d * d
+    determinant = a * i00 + d * i01 + e * i02
+    inverse[0, 0], inverse[1, 1], inverse[2, 2] = i00 / determinant, i11 / determinant, i22 / determinant
+    inverse[0, 1] = inverse[1, 0] = i01 / determinant
+    inverse[0, 2] = inverse[2, 0] = i02 / determinant
+    inverse[1, 2] = inverse[2, 1] = i12 / determinant
+
+
+@compiled
 def eliminate_points(
     S: np.ndarray,
     b: np.ndarray,
@@ -137,17 +152,8 @@ def eliminate_points(
     inverses, Y = np.empty_like(D), np.empty((len(order), 6, 3))
     start = 0
     for p in range(len(D)):
-        a, c, f = D[p, 0, 0], D[p, 1, 1], D[p, 2, 2]
-        a, c, f = a + damping * a + 1e-9, c + damping * c + 1e-9, f + damping * f + 1e-9
-        d, e, g = D[p, 0, 1], D[p, 0, 2], D[p, 1, 2]
-        i00, i01, i02 = c * f - g * g, e * g - d * f, d * g - c * e
-        i11, i12, i22 = a * f - e * e, d * e - a * g, a * c - d * d
-        determinant = a * i00 + d * i01 + e * i02
         inverse = inverses[p]
-        inverse[0, 0], inverse[1, 1], inverse[2, 2] = i00 / determinant, i11 / determinant, i22 / determinant
-        inverse[0, 1] = inverse[1, 0] = i01 / determinant
-        inverse[0, 2] = inverse[2, 0] = i02 / determinant
-        inverse[1, 2] = inverse[2, 1] = i12 / determinant
+        _invert_damped(D[p], damping, inverse)
         end = start
         while end < len(order) and obs_point[order[end]] == p:
             end += 1

@@ -79,9 +79,7 @@ class BundleSession:
         self._culler = MapCuller(self.map, self.store, config.adjustment.window, config.culling)
         self._gray: Gray = np.zeros((camera.height, camera.width), np.uint8)
         self._followed = self._gray  # the image that points are followed in
-        self._evens: bool | None = (
-            None  # whether that has its contrast evened; not known before the first frame
-        )
+        self._evens = False  # whether that has its contrast evened
         self._T_last, self._step = np.eye(4), np.eye(4)
         self._state = TrackingState.OK
         self._covariance: Covariance | None = None  # of the last pose, where it was tracked
@@ -96,7 +94,7 @@ class BundleSession:
         """Give the online pose of a frame; the first one is the world's origin."""
         self._gray = gray = to_gray(frame.rgb)
         # Behind a network, whose scale decides the error, it gained nothing (docs/benchmarks/contrast_*.md).
-        self._evens = frame.depth_m is not None if self._evens is None else self._evens
+        self._evens = self._evens if self.map.keyframes else frame.depth_m is not None
         self._followed = even_contrast(gray) if self._evens else gray
         if not self.map.keyframes:
             return self._pose_of(frame, np.eye(4), TrackingState.OK, None)
@@ -105,7 +103,6 @@ class BundleSession:
         solution = None
         if textured:
             guesses = [self._T_last @ self._step, *([] if said is None else [said.T_world_cam])]
-            solution = None
             if not self._lost:
                 solution = self._tracker.track(self._followed, self._T_last, guesses, frame.depth_m)
             solution = solution or self._recover(gray, frame.index)

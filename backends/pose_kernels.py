@@ -80,6 +80,15 @@ def huber_weight(norm: float, limit: float) -> tuple[float, float]:
 
 
 @compiled
+def _add_row(H: np.ndarray, b: np.ndarray, row: np.ndarray, residual: float, weight: float) -> None:
+    """Add one weighted residual to the normal equations (upper half)."""
+    for i in range(6):
+        b[i] += weight * row[i] * residual
+        for j in range(i, 6):
+            H[i, j] += weight * row[i] * row[j]
+
+
+@compiled
 def pose_normal(
     T: np.ndarray,
     points: np.ndarray,
@@ -136,14 +145,9 @@ def pose_normal(
             weight_z, part = huber_weight(abs(r[2]), huber)
             cost, rows = cost + part, 3
         for row in range(rows):
-            k = weight if row < 2 else weight_z
-            for i in range(6):
-                b[i] += k * J[row, i] * r[row]
-                for j in range(i, 6):
-                    H[i, j] += k * J[row, i] * J[row, j]
+            _add_row(H, b, J[row], r[row], weight if row < 2 else weight_z)
     for i in range(6):
-        for j in range(i):
-            H[i, j] = H[j, i]
+        H[i, :i] = H[:i, i]
     return H, b, cost
 
 
