@@ -15,7 +15,7 @@ from remov3r.backends.adjustment import (
     keyframe_covariances,
     settle_scale,
 )
-from remov3r.backends.features import Gray, contrast, even_contrast, to_gray
+from remov3r.backends.features import contrast, to_gray
 from remov3r.backends.front_motion import FrontMotion, FrontMotionConfig, Said
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
 from remov3r.backends.landmark_map import LandmarkMap
@@ -23,7 +23,7 @@ from remov3r.backends.loop_adjustment import adjust_loop
 from remov3r.backends.map_culling import CullingConfig, MapCuller
 from remov3r.backends.map_reuse import MapReuseConfig
 from remov3r.backends.pose_solver import PoseSolution
-from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks
+from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks, views_of
 from remov3r.backends.trajectory_store import TrajectoryStore
 from remov3r.camera import Camera
 from remov3r.config import Config
@@ -45,7 +45,11 @@ SCARCE_SHARE = 0.75  # of a keyframe's points that are left where their small nu
 
 
 class BundleConfig(Config):
-    """The bundle backend."""
+    """The bundle backend.
+
+    Attributes:
+        doubtful_inliers: where fewer followed points agree on a pose, the frame is looked up among the keyframes too.
+    """
 
     tracker: TrackerConfig = TrackerConfig()
     map_reuse: MapReuseConfig = MapReuseConfig()
@@ -56,6 +60,7 @@ class BundleConfig(Config):
     keyframe_survivors: float = Field(0.5, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
+    doubtful_inliers: int = Field(40, ge=0)
     weak_frames: int = Field(5, ge=0)
     restart_after_frames: int = Field(8, ge=1)
     blank_contrast: float = Field(4.0, ge=0)
@@ -77,9 +82,7 @@ class BundleSession:
             config.keyframing,
         )  # fmt: skip
         self._culler = MapCuller(self.map, self.store, config.adjustment.window, config.culling)
-        self._gray: Gray = np.zeros((camera.height, camera.width), np.uint8)
-        self._followed = self._gray  # the image that points are followed in
-        self._evens = False  # whether that has its contrast evened
+        self._views = views_of(np.zeros((camera.height, camera.width), np.uint8))
         self._T_last, self._step = np.eye(4), np.eye(4)
         self._state = TrackingState.OK
         self._covariance: Covariance | None = None  # of the last pose, where it was tracked
@@ -92,20 +95,18 @@ class BundleSession:
 
     def track(self, frame: Frame, estimate: FrameEstimate) -> TrackedPose:
         """Give the online pose of a frame; the first one is the world's origin."""
-        self._gray = gray = to_gray(frame.rgb)
-        # Behind a network, whose scale decides the error, it gained nothing (docs/benchmarks/contrast_*.md).
-        self._evens = self._evens if self.map.keyframes else frame.depth_m is not None
-        self._followed = even_contrast(gray) if self._evens else gray
+        self._views = views_of(to_gray(frame.rgb))
         if not self.map.keyframes:
             return self._pose_of(frame, np.eye(4), TrackingState.OK, None)
         said = self._said = self._front.read(estimate)
-        textured = contrast(gray) > self._config.blank_contrast
+        textured = contrast(self._views.gray) > self._config.blank_contrast
         solution = None
         if textured:
             guesses = [self._T_last @ self._step, *([] if said is None else [said.T_world_cam])]
             if not self._lost:
-                solution = self._tracker.track(self._followed, self._T_last, guesses, frame.depth_m)
-            solution = solution or self._recover(gray, frame.index)
+                solution = self._tracker.track(self._views, self._T_last, guesses, frame.depth_m)
+            if solution is None or solution.inliers.sum() < self._config.doubtful_inliers:
+                solution = self._recover(frame.index, solution) or solution
         if solution is None:
             return self._unmeasured(frame, said, textured)
         followed = len(self._tracker.tracks.landmarks) / max(self._keyframe_count, 1)
@@ -130,11 +131,11 @@ class BundleSession:
         if self._restart:
             self._submaps += 1
             self._submap = self._submaps
-            self._tracker.restart(self._followed, NO_TRACKS, False)
+            self._tracker.restart(self._views, NO_TRACKS, False)
             self._restart, self._missed, self._lost, self._state = False, 0, False, TrackingState.WEAK
             self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
         insertion = self._inserter.insert(
-            frame.index, self._gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
+            frame.index, self._views.gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
             self._covariance, frame.depth_m is not None, self._said,
         )  # fmt: skip
         if insertion.joined:
@@ -193,7 +194,7 @@ class BundleSession:
 
     def _told(self, frame: Frame, said: Said) -> TrackedPose:
         """Believe the front end rather than what few points say, and start from a new keyframe there."""
-        self._tracker.restart(self._followed, NO_TRACKS, False)
+        self._tracker.restart(self._views, NO_TRACKS, False)
         self._step = inverse(self._T_last) @ said.T_world_cam if not self._missed else np.eye(4)
         self._missed, self._lost, self._restart = 0, False, False
         self._since_keyframe += 1
@@ -222,15 +223,15 @@ class BundleSession:
         predicted = self._tracker.predicted
         return self._T_last @ self._step if predicted is None else predicted
 
-    def _recover(self, gray: Gray, frame_index: int) -> PoseSolution | None:
-        """Look the frame up among the keyframes."""
-        found = self._inserter.look_up(gray)
-        if found is None:
+    def _recover(self, frame_index: int, tracked: PoseSolution | None) -> PoseSolution | None:
+        """Look the frame up among the keyframes; None too where as many points agree on the tracked pose."""
+        found = self._inserter.look_up(self._views.gray)
+        if found is None or (tracked is not None and len(found[0].rows) <= tracked.inliers.sum()):
             return None
         match, pixels = found
         self._submap = self.map.keyframes[match.place].submap
         self._tracker.restart(
-            self._followed, Tracks(self.map.canonical(match.landmarks), pixels[match.rows]), False
+            self._views, Tracks(self.map.canonical(match.landmarks), pixels[match.rows]), False
         )
         if not self._lost:
             self._note(f"frame {frame_index}: tracks broke and were found again from keyframes")
@@ -246,7 +247,7 @@ class BundleSession:
         if followed < min(scarce, SCARCE_SHARE * self._keyframe_count):
             return True
         moved = self._tracker.motion_px()
-        least = self._config.keyframe_min_motion_px * self._gray.shape[1] / 640
+        least = self._config.keyframe_min_motion_px * self._views.gray.shape[1] / 640
         if moved < least:
             return False
         few = followed < self._config.keyframe_survivors * self._keyframe_count
@@ -273,7 +274,7 @@ class BundleSession:
         rows = self.map.rows_of_keyframes([place])
         landmarks, first = np.unique(self.map.obs_landmark[rows], return_index=True)
         tracks = Tracks(landmarks, self.map.obs_pixel[rows[first]])
-        self._tracker.restart(self._followed, tracks, True)
+        self._tracker.restart(self._views, tracks, True)
         keyframe = self.map.keyframes[place]
         self._T_last = keyframe.T_world_cam
         self._keyframe_count, self._since_keyframe, self.wanted = len(landmarks), 0, False

@@ -17,7 +17,7 @@ from remov3r.backends.map_reuse import (
     reobserve,
     thumbnail,
 )
-from remov3r.backends.tracking import Tracker, TrackerConfig, Tracks
+from remov3r.backends.tracking import Tracker, TrackerConfig, Tracks, views_of
 from remov3r.camera import Camera
 from remov3r.config import Config
 from remov3r.geometry import inverse
@@ -74,7 +74,7 @@ class Localiser:
     def _followed(self, gray: Gray) -> Pose | None:
         if self._T_last is None:
             return None
-        solution = self._tracker.track(gray, self._T_last, [self._T_last @ self._step])
+        solution = self._tracker.track(views_of(gray), self._T_last, [self._T_last @ self._step])
         if solution is None:
             return None
         self._step = inverse(self._T_last) @ solution.T_world_cam
@@ -113,7 +113,7 @@ class Localiser:
         rows = np.concatenate([r.rows for r in found])
         once = _first_of_each(landmarks)
         once = once[_first_of_each(rows[once])]
-        self._tracker.restart(gray, Tracks(landmarks[once], pixels[rows[once]]), True)
+        self._tracker.restart(views_of(gray), Tracks(landmarks[once], pixels[rows[once]]), True)
         self._since_refresh = 0
 
 

@@ -9,7 +9,7 @@ from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
 from remov3r.backends.features import Gray, detect_corners
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_graph_noise import NoiseConfig, floored, with_scale_doubt
-from remov3r.backends.tracking import Tracker, TrackerConfig, Tracks
+from remov3r.backends.tracking import Tracker, TrackerConfig, Tracks, views_of
 from remov3r.camera import Camera
 from remov3r.types import Covariance, DensePrediction, Pose
 
@@ -45,7 +45,7 @@ class KeyframeRefiner:
             np.zeros(1), 1.0, 0,
         )  # fmt: skip
         self._tracker = Tracker(key_map, self._config)
-        self._tracker.restart(gray, Tracks(landmarks, pixels), True)
+        self._tracker.restart(views_of(gray), Tracks(landmarks, pixels), True)
         self._relative_sigma = 0.0 if self._scale_varies else median_relative_sigma(dense)
         self.count = count
 
@@ -58,7 +58,7 @@ class KeyframeRefiner:
         """
         if self._tracker is None:
             return None
-        solution = self._tracker.track(gray, T_key_last, guesses)
+        solution = self._tracker.track(views_of(gray), T_key_last, guesses)
         if solution is None:
             return None
         noise = self._noise

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from remov3r.backends.depth_sampling import sample_sensor
-from remov3r.backends.features import FeatureConfig, Gray, klt_window, track_points
+from remov3r.backends.features import FeatureConfig, Gray, even_contrast, klt_window, track_points
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import (
     Depths,
@@ -61,6 +61,20 @@ class Tracks:
         return Tracks(self.landmarks[keep], self.pixels[keep], depths)
 
 
+@dataclass(frozen=True)
+class Views:
+    """A frame's image, and the same of even contrast: the one finds points again after a long way, the other places
+    them without the lens's shade."""
+
+    gray: Gray
+    even: Gray
+
+
+def views_of(gray: Gray) -> Views:
+    """Return an image and its even version."""
+    return Views(gray, even_contrast(gray))
+
+
 NO_TRACKS = Tracks(np.empty(0, int), np.empty((0, 2)))
 
 
@@ -71,17 +85,17 @@ class Tracker:
         self.tracks = NO_TRACKS
         self.predicted: Pose | None = None
         self._map, self._config = landmark_map, config
-        self._gray: Gray | None = None
-        self._key_gray: Gray | None = None
+        self._views: Views | None = None
+        self._key_views: Views | None = None
         self._key_tracks = NO_TRACKS
 
-    def restart(self, gray: Gray, tracks: Tracks, is_keyframe: bool) -> None:
+    def restart(self, views: Views, tracks: Tracks, is_keyframe: bool) -> None:
         """Follow these from now on."""
-        self._gray, self.tracks = gray, tracks
-        self._key_gray, self._key_tracks = (gray, tracks) if is_keyframe else (None, NO_TRACKS)
+        self._views, self.tracks = views, tracks
+        self._key_views, self._key_tracks = (views, tracks) if is_keyframe else (None, NO_TRACKS)
 
     def track(
-        self, gray: Gray, T_world_last: Pose, guesses: list[Pose], depth_m: DepthMap | None = None
+        self, views: Views, T_world_last: Pose, guesses: list[Pose], depth_m: DepthMap | None = None
     ) -> PoseSolution | None:
         """Measure the pose of the next frame; None when too few landmarks agree on one.
 
@@ -91,25 +105,26 @@ class Tracker:
             guesses: poses the camera may have now; the one whose images fit best starts the search.
             depth_m: what a sensor measured in this frame.
         """
-        previous, config = self._gray, self._config
+        previous, config = self._views, self._config
         if previous is None or len(self.tracks.landmarks) < config.min_inliers:
             return None
-        starts, poses = self._starts(previous, gray, T_world_last, guesses)
+        starts, poses = self._starts(previous.gray, views.gray, T_world_last, guesses)
         self.predicted = poses[0]
+        even, gray = (previous.even, views.even), (previous.gray, views.gray)
         attempts = (
-            (0, config.near, config.near_survivors),
-            (0, config.features, 0.0),
-            (0, config.blurred, 0.0),
-            (1, config.blurred, 0.0),
+            (even, 0, config.near, config.near_survivors),
+            (even, 0, config.features, 0.0),
+            (gray, 0, config.blurred, 0.0),
+            (gray, 1, config.blurred, 0.0),
         )
-        for start, features, survivors in attempts:
-            pixels, ok = track_points(previous, gray, self.tracks.pixels, starts[start], features)
+        for images, start, features, survivors in attempts:
+            pixels, ok = track_points(*images, self.tracks.pixels, starts[start], features)
             if ok.mean() < survivors:
                 continue
             tracks = Tracks(self.tracks.landmarks[ok], pixels[ok])
-            found = self._solve(gray, tracks, poses[: start + 1], depth_m)
+            found = self._solve(views.even, tracks, poses[: start + 1], depth_m)
             if found is not None and len(found[1].landmarks) >= survivors**2 * len(ok):
-                self._gray, self.tracks = gray, found[1]
+                self._views, self.tracks = views, found[1]
                 return found[0]
         return None
 
@@ -162,7 +177,7 @@ class Tracker:
 
     def _anchored(self, gray: Gray, tracks: Tracks) -> Tracks:
         """Align the points of the keyframe with its own image, so that errors do not add up over frames."""
-        if self._key_gray is None or len(tracks.landmarks) == 0:
+        if self._key_views is None or len(tracks.landmarks) == 0:
             return tracks
         _, here, there = np.intersect1d(
             tracks.landmarks, self._key_tracks.landmarks, assume_unique=True, return_indices=True
@@ -174,7 +189,7 @@ class Tracker:
         size = (klt_window(self._config.features, gray.shape[1]),) * 2
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.005)
         found, ok, _ = cv2.calcOpticalFlowPyrLK(
-            self._key_gray, gray, start, guess, winSize=size, maxLevel=0, criteria=criteria,
+            self._key_views.even, gray, start, guess, winSize=size, maxLevel=0, criteria=criteria,
             flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         )  # fmt: skip
         moved = np.linalg.norm(found[:, 0] - tracks.pixels[here], axis=1)

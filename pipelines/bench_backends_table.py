@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+import numpy as np
 
 from remov3r.errors import DataError
 from remov3r.pipelines.tables import cell, markdown_table
@@ -14,6 +16,9 @@ WORSE = 1.02  # a backend may not have more than this times the front end's erro
 BETTER = 0.7  # ... and where places are seen again not more than this times
 LEAST_M = 0.001  # differences of errors below it are none
 NEES_RANGE = (0.3 * 6, 3.0 * 6)
+_COUNTS = ("loops_given", "lost")
+_LOOP_SCORES = ("precision", "place_precision", "recall")
+_FIGURES = ("se3_m", "sim3_m", "scale", "rre_deg", "nees", "cpu_s", *_COUNTS, *_LOOP_SCORES)
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,21 @@ def rows_from(text: str, where: str) -> list[Row]:
         return out
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{where}: holds no rows of this benchmark ({error}); remove the file") from error
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """Average the figures of runs about the same.
+
+    An error that one run lacks is not known; a score of loops is the mean of the runs that found any.
+    """
+    means: dict[str, float | int | None] = {}
+    for name in _FIGURES:
+        values = [v for v in (getattr(row, name) for row in rows) if v is not None]
+        known = len(values) == len(rows) or (name in _LOOP_SCORES and values)
+        mean = float(np.mean(values)) if known else None
+        means[name] = round(mean) if mean is not None and name in _COUNTS else mean
+    notes = tuple(dict.fromkeys(note for row in rows for note in row.notes))
+    return replace(rows[0], **means, notes=notes)  # type: ignore[arg-type]
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:

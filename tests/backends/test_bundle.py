@@ -7,9 +7,11 @@ import pytest
 
 from remov3r.backends.bundle import BundleBackend, BundleConfig
 from remov3r.backends.features import FeatureConfig
+from remov3r.backends.pose_solver import PoseSolution
 from remov3r.backends.tracking import TrackerConfig
 from remov3r.errors import DataError
 from remov3r.frontends.sensor import SensorFrontEnd
+from remov3r.geometry import se3_exp
 from remov3r.types import Frame, TrackingState
 from tests.backends.room import CAMERA, pose
 from tests.backends.textured_room import (
@@ -192,3 +194,20 @@ def test_a_keyframe_needs_a_dense_prediction(sequence: list[Frame]) -> None:
     bare = type(estimate)(0, 0, np.eye(4))
     with pytest.raises(DataError, match="dense"):
         backend.add_keyframe(sequence[0], bare)
+
+
+@pytest.mark.parametrize(("inliers", "is_wrong"), [(20, False), (60, True)])
+def test_a_pose_that_few_points_agree_on_is_looked_up(
+    sequence: list[Frame], monkeypatch: pytest.MonkeyPatch, inliers: int, is_wrong: bool
+) -> None:
+    backend = BundleBackend(SMALL)
+    drive(sequence[:15], SensorFrontEnd(), backend)
+    session = backend._session
+    assert session is not None
+    wrong = relative(POSES)[14] @ se3_exp(np.array([0.3, 0, 0, 0, 0.2, 0]))
+    solution = PoseSolution(wrong, np.eye(6) * 1e-4, np.ones(inliers, bool))
+    monkeypatch.setattr(session._tracker, "track", lambda *_: solution)
+    answer = backend.track(sequence[15], SensorFrontEnd().process(sequence[15]))
+    error_m = np.linalg.norm((answer.T_world_cam - relative(POSES)[15])[:3, 3])
+    assert (error_m > 0.2) == is_wrong
+    assert answer.state is TrackingState.OK

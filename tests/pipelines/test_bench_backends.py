@@ -17,6 +17,7 @@ from remov3r.pipelines.bench_backends_table import (
     Row,
     json_text,
     markdown_page,
+    mean_row,
     merged,
     rows_from,
     verdict_lines,
@@ -95,6 +96,18 @@ def test_rows_can_be_read_again_and_replaced() -> None:
     ]
     with pytest.raises(DataError, match=r"x\.json: holds no rows"):
         rows_from('{"rows": [{"sequence": 1}]}', "x.json")
+
+
+def test_a_row_is_the_mean_of_its_runs() -> None:
+    first = replace(
+        GRAPH, se3_m=0.1, sim3_m=0.2, nees=4.0, loops_given=3, precision=None, lost=1, notes=("a",)
+    )
+    second = replace(first, se3_m=0.3, nees=8.0, loops_given=4, precision=0.5, lost=2, notes=("a", "b"))
+    mean = mean_row([first, second])
+    assert [mean.se3_m, mean.sim3_m, mean.nees] == pytest.approx([0.2, 0.2, 6.0])
+    assert (mean.loops_given, mean.lost, mean.precision, mean.notes) == (4, 2, 0.5, ("a", "b"))
+    assert mean.key == GRAPH.key
+    assert mean_row([first, replace(second, se3_m=None)]).se3_m is None  # one run has no error: none has
 
 
 def test_the_mean_nees_is_six_where_covariances_are_true() -> None:
