@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from remov3r.backends.pose_graph_noise import NoiseConfig, contradict, floored
+from remov3r.backends.pose_graph_noise import NoiseConfig, contradict, floored, with_scale_doubt
 from remov3r.backends.pose_solver import PoseSolution
 from remov3r.backends.trajectory_store import TrajectoryStore
 from remov3r.config import Config
@@ -22,10 +22,13 @@ class FrontMotionConfig(Config):
 
     Attributes:
         sure_share: of a keyframe's points: where fewer support the images, a front end that contradicts them wins.
+        map_scale_sigma: how far the map's scale may be off around here (logarithm): a way of another length alone is
+            no contradiction.
         noise: least noise of measurements, and the growth of the images' stated noise.
     """
 
     sure_share: float = Field(0.5, gt=0, le=1)
+    map_scale_sigma: float = Field(0.1, ge=0)
     noise: NoiseConfig = NoiseConfig()
 
 
@@ -89,4 +92,6 @@ class FrontMotion:
             return False
         noise = self._config.noise
         covariance = floored(noise.refined_factor**2 / max(followed, 1e-3) * solution.covariance, noise)
+        T_key_cam = inverse(self._store.pose(said.keyframe_index)) @ solution.T_world_cam
+        covariance = with_scale_doubt(covariance, T_key_cam, self._config.map_scale_sigma)
         return contradict(solution.T_world_cam, covariance, said.T_world_cam, said.covariance)

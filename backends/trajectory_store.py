@@ -174,8 +174,12 @@ class TrajectoryStore:
                 measured[index], record.covariance = found
         jumped = self._jumps(measured, indices)
         for index, T in measured.items():
+            record = self.records[index]
             if index not in jumped:
-                self._move(self.records[index], T)
+                self._move(record, T)
+            elif record.covariance is not None:  # the two measurements of it differ by so much
+                gap = link_error(self.pose(index)[None], T[None])[0]
+                record.covariance = record.covariance + np.outer(gap, gap)
         return jumped
 
     def covariances(self, of_keyframes: Float[np.ndarray, "k 6 6"]) -> dict[int, Covariance]:

@@ -12,49 +12,18 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float
 
 from remov3r.data.sources import open_source
-from remov3r.errors import DataError, MissingDependencyError, Remov3rError
+from remov3r.errors import DataError, Remov3rError
 from remov3r.eval.depth import DepthMetrics, DepthPair, depth_metrics
+from remov3r.training.teachers import load_onnx
 from remov3r.types import Image
 
-SIZE = 224
-DepthModel = Callable[[Image], Float[np.ndarray, "224 224"]]
-
-
-def load_fastdepth(path: Path) -> DepthModel:
-    """Load the ONNX file as a function from image to depth in metres.
-
-    Raises:
-        DataError: no such file, or not an ONNX model.
-        MissingDependencyError: onnxruntime is not installed.
-    """
-    try:
-        onnxruntime = import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingDependencyError("this baseline needs onnxruntime: pip install onnxruntime") from error
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises bare subclasses of Exception for every damaged file
-        raise DataError(f"{path}: not a readable ONNX model: {error}") from error
-    name = session.get_inputs()[0].name
-
-    def predict(rgb: Image) -> Float[np.ndarray, "224 224"]:
-        small = cv2.resize(rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        depth = np.asarray(session.run(None, {name: small.transpose(2, 0, 1)[None]})[0])
-        return np.maximum(depth.reshape(SIZE, SIZE), 0)
-
-    return predict
+DepthModel = Callable[[Image], Float[np.ndarray, "hd wd"]]
 
 
 def baseline_metrics(
@@ -91,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        metrics = baseline_metrics(load_fastdepth(args.onnx), args.input, args.dataset, args.frames)
+        metrics = baseline_metrics(load_onnx(args.onnx), args.input, args.dataset, args.frames)
     except Remov3rError as error:
         sys.stderr.write(f"{error}\n")
         return 1

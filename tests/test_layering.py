@@ -27,6 +27,7 @@ WRAPPED = {
     "matplotlib": {"remov3r/training/reliability_plot.py", "eval/plots.py"},
     "webdataset": {"remov3r/training/tar_shards.py"},
     "openvino": {"remov3r/models/engine.py"},
+    "onnxruntime": {"remov3r/training/teachers.py"},
     "faiss": {"backends/place_index.py"},
 }
 
@@ -45,7 +46,7 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "import_module":
             yield from (str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant))
 
 

@@ -23,8 +23,8 @@ _TEACHER_FOCAL_PX = 229
 _NETWORK_SIZE = (256, 192)
 
 
-def load_teacher(path: Path) -> DepthModel:
-    """Load an ONNX model of 1x3xhxw RGB in 0..1 to metres; its depth is corrected by the focal length.
+def load_onnx(path: Path) -> Callable[[Image], Float[np.ndarray, "hd wd"]]:
+    """Load an ONNX model of 1x3xhxw RGB in 0..1 to metres; images are squeezed to its size and aspect.
 
     Raises:
         DataError: no such file, or not an ONNX model.
@@ -33,7 +33,7 @@ def load_teacher(path: Path) -> DepthModel:
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError as error:
-        raise MissingDependencyError("the teacher needs onnxruntime: pip install onnxruntime") from error
+        raise MissingDependencyError("an ONNX model needs onnxruntime: pip install onnxruntime") from error
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     options = onnxruntime.SessionOptions()
@@ -44,9 +44,20 @@ def load_teacher(path: Path) -> DepthModel:
         raise DataError(f"{path}: not a readable ONNX model: {error}") from error
     name, (height, width) = session.get_inputs()[0].name, session.get_inputs()[0].shape[2:]
 
-    def predict(rgb: Image, camera: Camera) -> Float[np.ndarray, "hd wd"]:
+    def predict(rgb: Image) -> Float[np.ndarray, "hd wd"]:
         depth_m = session.run(None, {name: _input(rgb, (width, height))})[0].reshape(height, width)
-        seen = camera.resized(width, height)
+        return np.maximum(depth_m, 0)
+
+    return predict
+
+
+def load_teacher(path: Path) -> DepthModel:
+    """Load an ONNX model as `load_onnx` does; its depth is corrected by the focal length."""
+    model = load_onnx(path)
+
+    def predict(rgb: Image, camera: Camera) -> Float[np.ndarray, "hd wd"]:
+        depth_m = model(rgb)
+        seen = camera.resized(depth_m.shape[1], depth_m.shape[0])
         return depth_m * np.float32(np.sqrt(seen.fx * seen.fy) / _TEACHER_FOCAL_PX)
 
     return predict

@@ -81,3 +81,11 @@ def test_it_is_believed_where_it_is_sure_and_few_points_contradict(
     wrong = PLACE @ STEP @ se3_exp(np.array([off_m, 0, 0, 0, 0, 0]))
     assert front.overrules(said, solved(wrong), followed) is believed
     assert not front.overrules(None, solved(wrong), followed)
+
+
+def test_a_way_of_another_length_alone_is_no_contradiction(front: FrontMotion) -> None:
+    way = np.array([0, 0, 0.9, 0, 0, 0])
+    said = front.read(estimate(14, se3_exp(way), STATED))
+    assert not front.overrules(said, solved(PLACE @ se3_exp(0.85 * way)), 0.3)
+    aside = se3_exp(0.85 * way + [0.15, 0, 0, 0, 0, 0])
+    assert front.overrules(said, solved(PLACE @ aside), 0.3)

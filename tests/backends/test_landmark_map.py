@@ -1,6 +1,7 @@
 """The map's columns, merging and rescaling."""
 
 import numpy as np
+import pytest
 
 from remov3r.backends.landmark_map import Column, LandmarkMap
 from remov3r.backends.pose_solver import PoseSolverConfig, reproject
@@ -93,6 +94,20 @@ def test_frames_are_measured_again_against_the_final_landmarks() -> None:
     store.put(53, truth @ se3_exp(np.full(6, 0.02)), TrackingState.OK, np.arange(len(P)), pixels)
     store.refine(PoseSolverConfig())
     assert np.abs(store.pose(53) - truth).max() < 1e-4
+
+
+def test_a_frame_that_would_jump_stays_and_is_that_unsure() -> None:
+    landmark_map, P, poses = build_map()
+    store = TrajectoryStore(landmark_map)
+    away = poses[5] @ se3_exp(np.array([0.3, 0, 0, 0, 0, 0]))
+    for i in range(51, 56):
+        pixels = reproject(away if i == 53 else poses[5], P, CAMERA)[0]
+        store.put(i, poses[5], TrackingState.OK, np.arange(len(P)), pixels)
+    assert store.refine(PoseSolverConfig()) == [53]
+    assert np.allclose(store.pose(53), poses[5])
+    variances = [np.diag(c)[3] for i in range(51, 56) if (c := store.records[i].covariance) is not None]
+    assert variances[2] == pytest.approx(0.3**2, rel=0.1)
+    assert max(variances[:2] + variances[3:]) < 0.01**2
 
 
 def test_gaps_are_bridged_evenly() -> None:

@@ -159,4 +159,4 @@ def test_each_mistake_is_one_line(
     (folder / "focal.json").write_text("{")
     assert "focal.json: not JSON" in message(folder, teacher)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert message(folder, teacher) == "error: the teacher needs onnxruntime: pip install onnxruntime"
+    assert message(folder, teacher) == "error: an ONNX model needs onnxruntime: pip install onnxruntime"
