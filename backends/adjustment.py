@@ -20,6 +20,7 @@ from remov3r.backends.bundle_terms import BundleProblem, BundleSolverConfig, res
 from remov3r.backends.keyframe_links import LinkConfig, hold_flown, length_readings, links_between
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.pose_solver import projection_jacobian
+from remov3r.backends.robust_means import huber_mean, weighted_median
 from remov3r.config import Config
 from remov3r.geometry import inverse, transform
 
@@ -125,7 +126,7 @@ def update_log_scale(landmark_map: LandmarkMap, place: int, config: AdjustmentCo
 
 
 def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int | None = None) -> float:
-    """Rescale the whole map so that the front end's depths, and the ways that it is sure of, are right in the median.
+    """Rescale the whole map so that the front end's depths, and the ways that it is sure of, are right on average.
 
     Args:
         last: so many keyframes are read again, the others count as they were read last; None for all.
@@ -141,16 +142,9 @@ def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int 
     readings = np.concatenate([np.reshape(of_depths, (-1, 2)), of_ways])
     if len(readings) == 0:
         return 1.0
-    factor = float(np.exp(-weighted_median(readings[:, 0], readings[:, 1])))
+    factor = float(np.exp(-huber_mean(readings[:, 0], readings[:, 1])))
     landmark_map.rescale(factor)
     return factor
-
-
-def weighted_median(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
-    """Return the value at which half of the weight is reached."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 def parallax_rad(landmark_map: LandmarkMap, rows: Ids) -> Float[np.ndarray, " l"]:

@@ -10,7 +10,6 @@ from remov3r.backends.adjustment import (
     parallax_rad,
     settle_scale,
     update_log_scale,
-    weighted_median,
 )
 from remov3r.backends.bundle_terms import BundleSolverConfig
 from remov3r.backends.landmark_map import LandmarkMap
@@ -32,11 +31,6 @@ def disturb(landmark_map: LandmarkMap, size: float = 0.02) -> None:
     for keyframe in landmark_map.keyframes[1:]:
         keyframe.T_world_cam = keyframe.T_world_cam @ se3_exp(rng.normal(size=6) * size)
     landmark_map.points[:] += rng.normal(size=landmark_map.points.shape) * size
-
-
-def test_weighted_median() -> None:
-    assert weighted_median(np.array([3.0, 1.0, 2.0]), np.ones(3)) == 2
-    assert weighted_median(np.array([3.0, 1.0, 2.0]), np.array([5.0, 1.0, 1.0])) == 3
 
 
 def test_parallax_of_a_known_triangle() -> None:
