@@ -18,7 +18,7 @@ LEAST_M = 0.001  # differences of errors below it are none
 NEES_RANGE = (0.3 * 6, 3.0 * 6)
 _COUNTS = ("loops_given", "lost")
 _LOOP_SCORES = ("precision", "place_precision", "recall")
-_FIGURES = ("se3_m", "sim3_m", "scale", "rre_deg", "nees", "cpu_s", *_COUNTS, *_LOOP_SCORES)
+_FIGURES = ("se3_m", "own_m", "sim3_m", "scale", "rre_deg", "nees", "cpu_s", *_COUNTS, *_LOOP_SCORES)
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Row:
         loops: whether places seen again were looked for; None for the front end alone.
         looped: the sequence sees places again.
         biased: all lengths of the front end are off by one factor, which no backend can know.
+        own_m: of a biased one, the SE(3) error once all lengths are divided by that factor.
         nees: mean over the frames; None without covariances.
         nees_known: the noise is what the front end says it is, so that the NEES must be about six.
         loops_given, precision, place_precision, recall: loops against the truth.
@@ -43,6 +44,7 @@ class Row:
     biased: bool
     version: str
     se3_m: float | None = None
+    own_m: float | None = None
     sim3_m: float | None = None
     scale: float | None = None
     rre_deg: float | None = None
@@ -74,12 +76,13 @@ class Verdict:
     """A backend against the front end alone.
 
     Attributes:
-        se3, sim3: its error over the front end's; None where either is not known.
-        worse: by more than 2 % in either.
+        se3, own, sim3: its error over the front end's; None where either is not known.
+        worse: by more than 2 % in SE(3), or that in own lengths where the front end is biased, or in Sim(3).
         better: by 30 % or more; None where it need not be.
     """
 
     se3: float | None
+    own: float | None
     sim3: float | None
     worse: bool
     better: bool | None
@@ -88,17 +91,19 @@ class Verdict:
 def verdict_of(row: Row, alone: Row | None) -> Verdict | None:
     """Compare a backend with the front end alone; None where there is nothing to compare.
 
-    Whether it is better is told by the SE(3) error, or by Sim(3) where the front end's lengths are biased. It must
-    be better where places are seen again and looked for.
+    Where the front end's lengths are biased, SE(3) says for the most part how far they are off: whether a backend is
+    worse is told with that factor taken out, and whether it is better by Sim(3). It must be better where places are
+    seen again and looked for.
     """
     if alone is None or row.loops is None or row.problem or alone.problem:
         return None
-    pairs = (row.se3_m, alone.se3_m), (row.sim3_m, alone.sim3_m)
+    se3, own, sim3 = (row.se3_m, alone.se3_m), (row.own_m, alone.own_m), (row.sim3_m, alone.sim3_m)
+    pairs = (own if row.biased and alone.own_m is not None else se3), sim3
     worse = any(a is None or (a > WORSE * b and a - b > LEAST_M) for a, b in pairs if b is not None)
-    a, b = pairs[1] if row.biased else pairs[0]
+    a, b = sim3 if row.biased else se3
     must = row.looped and row.loops
     better = a is not None and b is not None and a <= BETTER * b
-    return Verdict(_ratio(*pairs[0]), _ratio(*pairs[1]), worse, better if must else None)
+    return Verdict(_ratio(*se3), _ratio(*own), _ratio(*sim3), worse, better if must else None)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict | None]:
@@ -122,6 +127,15 @@ def verdict_lines(rows: Sequence[Row]) -> list[str]:
             f"looped runs; NEES outside [0.3, 3]·6 in {sum(r.nees_wrong for r in nees)} of {len(nees)}; "
             f"failed: {sum(r.problem is not None for r, _ in mine)}."
         )
+        left_in = [
+            f"{' '.join(_name(r)[:2])} × {v.se3:.2f}"
+            for r, v in mine
+            if v is not None and _worse_with_factor(r, v)
+        ]
+        if left_in:
+            out.append(
+                f"{backend}, biased front ends with their factor left in: SE(3) of {', '.join(left_in)}."
+            )
     return out
 
 
@@ -131,7 +145,16 @@ def markdown_page(rows: Sequence[Row], words: Sequence[str] = ()) -> str:
     failing = [(r, v) for r, v in judged if _faults(r, v)]
     columns = (
         *("sequence", "front end", "backend", "loops", "SE(3) m", "Sim(3) m", "scale", "RRE °"),
-        *("SE(3) / alone", "Sim(3) / alone", "NEES / 6", "loops given", "precision", "same place", "recall"),
+        *(
+            "SE(3) / alone",
+            "own SE(3) / alone",
+            "Sim(3) / alone",
+            "NEES / 6",
+            "loops given",
+            "precision",
+            "same place",
+            "recall",
+        ),
         *("frames lost", "CPU s", "verdict"),
     )
     lines = ["# Backends against the front end alone", "", *words, "", "## Verdict", ""]
@@ -206,7 +229,12 @@ def _missing(rows: Sequence[Row]) -> list[str]:
 def _faults(row: Row, verdict: Verdict | None) -> list[str]:
     out = [] if row.problem is None else [f"failed: {row.problem}"]
     if verdict is not None and verdict.worse:
-        out.append(f"worse, SE(3) × {cell(verdict.se3, 2)}, Sim(3) × {cell(verdict.sim3, 2)}")
+        first = (
+            f"SE(3) in its own lengths × {cell(verdict.own, 2)}"
+            if row.biased
+            else f"SE(3) × {cell(verdict.se3, 2)}"
+        )
+        out.append(f"worse, {first}, Sim(3) × {cell(verdict.sim3, 2)}")
     if verdict is not None and verdict.better is False:
         out.append(f"not 30 % better, × {cell(verdict.sim3 if row.biased else verdict.se3, 2)}")
     if row.nees_wrong and row.nees is not None:
@@ -221,7 +249,9 @@ def _name(row: Row) -> tuple[str, str, str, str]:
 
 def _cells(row: Row, verdict: Verdict | None) -> list[str]:
     figures = [cell(row.se3_m, 4), cell(row.sim3_m, 4), cell(row.scale, 3), cell(row.rre_deg, 3)]
-    ratios = ["–", "–"] if verdict is None else [cell(verdict.se3, 2), cell(verdict.sim3, 2)]
+    ratios = [
+        cell(v, 2) for v in ([None] * 3 if verdict is None else (verdict.se3, verdict.own, verdict.sim3))
+    ]
     nees = cell(None if row.nees is None else row.nees / 6, 2)
     given = "–" if row.loops_given is None else str(row.loops_given)
     found = [cell(v, 2) for v in (row.precision, row.place_precision, row.recall)]
@@ -235,6 +265,10 @@ def _cells(row: Row, verdict: Verdict | None) -> list[str]:
         flags = {"worse": verdict.worse, "gain < 30 %": verdict.better is False, "NEES": row.nees_wrong}
         word = ", ".join(name for name, is_so in flags.items() if is_so) or "holds"
     return [*_name(row), *figures, *ratios, nees, given, *found, str(row.lost), f"{row.cpu_s:.0f}", word]
+
+
+def _worse_with_factor(row: Row, verdict: Verdict) -> bool:
+    return row.biased and verdict.se3 is not None and verdict.se3 > WORSE
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

@@ -51,6 +51,20 @@ def test_two_percent_worse_and_thirty_percent_better() -> None:
     assert judged(0.08, 0.08, loops=False) == (False, None)
 
 
+def test_a_biased_front_end_is_judged_in_its_own_lengths() -> None:
+    alone = replace(ALONE, se3_m=0.6, own_m=0.05, biased=True)
+    lucky = replace(GRAPH, se3_m=0.7, own_m=0.04, sim3_m=0.04, biased=True)
+    verdict = verdict_of(lucky, alone)
+    assert verdict is not None
+    assert (verdict.worse, verdict.better) == (False, True)
+    assert verdict.own == pytest.approx(0.8)
+    assert "factor left in: SE(3) of loop drift × 1.17." in verdict_lines([alone, lucky])[1]
+    off = verdict_of(replace(lucky, own_m=0.06), alone)
+    assert off is not None
+    assert off.worse
+    assert "own lengths × 1.20" in markdown_page([alone, replace(lucky, own_m=0.06)])
+
+
 def test_less_than_a_millimetre_is_no_difference() -> None:
     tiny = replace(ALONE, se3_m=0.001, sim3_m=0.001)
     verdict = verdict_of(replace(GRAPH, se3_m=0.0019, sim3_m=0.0019), tiny)
