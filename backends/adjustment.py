@@ -128,8 +128,10 @@ def update_log_scale(landmark_map: LandmarkMap, place: int, config: AdjustmentCo
 def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int | None = None) -> float:
     """Rescale the whole map so that the front end's depths, and the ways that it is sure of, are right on average.
 
+    On the way that is their median, which few new readings hardly move, at the end Huber's mean, which is sharper.
+
     Args:
-        last: so many keyframes are read again, the others count as they were read last; None for all.
+        last: so many keyframes are read again, the others count as they were read last; None for all, at the end.
 
     Returns:
         the factor that was applied.
@@ -142,7 +144,8 @@ def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int 
     readings = np.concatenate([np.reshape(of_depths, (-1, 2)), of_ways])
     if len(readings) == 0:
         return 1.0
-    factor = float(np.exp(-huber_mean(readings[:, 0], readings[:, 1])))
+    middle = huber_mean if last is None else weighted_median
+    factor = float(np.exp(-middle(readings[:, 0], readings[:, 1])))
     landmark_map.rescale(factor)
     return factor
 
