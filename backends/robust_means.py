@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-_TUNING = (
-    1.345  # standard deviations beyond which a reading only pulls, and no harder: 95 % as sharp as the mean
-)
+_TUNING = 1.345  # standard deviations; beyond, a reading pulls no harder: 95 % as sharp as the mean
 _STEPS = 20
 
 
