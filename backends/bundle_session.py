@@ -48,7 +48,8 @@ class BundleConfig(Config):
     """The bundle backend.
 
     Attributes:
-        doubtful_inliers: where fewer followed points agree on a pose, the frame is looked up among the keyframes too.
+        doubtful_share: of the corners wanted; where fewer followed points agree on a pose, the frame is looked up
+            among the keyframes too.
     """
 
     tracker: TrackerConfig = TrackerConfig()
@@ -60,7 +61,7 @@ class BundleConfig(Config):
     keyframe_survivors: float = Field(0.5, gt=0, lt=1)
     keyframe_frames: int = Field(20, ge=1)
     keyframe_min_motion_px: float = Field(6.0, ge=0)
-    doubtful_inliers: int = Field(40, ge=0)
+    doubtful_share: float = Field(0.1, ge=0, lt=1)
     weak_frames: int = Field(5, ge=0)
     restart_after_frames: int = Field(8, ge=1)
     blank_contrast: float = Field(4.0, ge=0)
@@ -105,7 +106,8 @@ class BundleSession:
             guesses = [self._T_last @ self._step, *([] if said is None else [said.T_world_cam])]
             if not self._lost:
                 solution = self._tracker.track(self._views, self._T_last, guesses, frame.depth_m)
-            if solution is None or solution.inliers.sum() < self._config.doubtful_inliers:
+            doubtful = self._config.doubtful_share * self._config.tracker.features.corners
+            if solution is None or solution.inliers.sum() < doubtful:
                 solution = self._recover(frame.index, solution) or solution
         if solution is None:
             return self._unmeasured(frame, said, textured)

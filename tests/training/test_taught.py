@@ -63,6 +63,12 @@ def network(tmp_path: Path) -> Path:
     return tmp_path / "tiny.safetensors"
 
 
+def arguments(images: Path, teacher: Path, network: Path, out: Path) -> list[str]:
+    """The command line that labels a folder."""
+    given = {"images": images, "teacher": teacher, "network": network, "out": out}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
 def flat(metres: float) -> DepthModel:
     return lambda rgb, camera: np.full((12, 16), metres, np.float32)
 
@@ -116,8 +122,7 @@ def test_a_set_is_written(
     monkeypatch.setattr(taught, "_LARGEST_RATIO", 1e6)  # the network has learnt nothing
     caplog.set_level("INFO")
     out = folder.parent / "shards" / "some"
-    names = ["--images", str(folder), "--teacher", str(teacher), "--network", str(network), "--out", str(out)]
-    assert main(names) == 0
+    assert main(arguments(folder, teacher, network, out)) == 0
     assert "2 images, 100% of the pixels labelled" in caplog.text
     clips = open_shard(out / "some-00000.npz")
     assert (clips.rgb.shape, clips.depth_mm.shape) == ((2, 1, 240, 320, 3), (2, 1, 120, 160))
@@ -138,17 +143,7 @@ def test_each_mistake_is_one_line(
 
     def message(images: Path, model: Path) -> str:
         caplog.clear()
-        names = [
-            "--images",
-            str(images),
-            "--teacher",
-            str(model),
-            "--network",
-            str(network),
-            "--out",
-            "unused",
-        ]
-        assert main(names) == 1
+        assert main(arguments(images, model, network, Path("unused"))) == 1
         return caplog.messages[-1]
 
     assert message(folder / "none", teacher) == f"error: {folder / 'none'}: no such folder"
