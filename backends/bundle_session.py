@@ -15,6 +15,7 @@ from remov3r.backends.adjustment import (
     keyframe_covariances,
     settle_scale,
 )
+from remov3r.backends.covisibility import CovisibilityConfig, observe_covisible
 from remov3r.backends.features import contrast, to_gray
 from remov3r.backends.front_motion import FrontMotion, FrontMotionConfig, Said
 from remov3r.backends.keyframing import KeyframeInserter, KeyframingConfig
@@ -55,6 +56,7 @@ class BundleConfig(Config):
     tracker: TrackerConfig = TrackerConfig()
     map_reuse: MapReuseConfig = MapReuseConfig()
     adjustment: AdjustmentConfig = AdjustmentConfig()
+    covisibility: CovisibilityConfig = CovisibilityConfig()
     keyframing: KeyframingConfig = KeyframingConfig()
     culling: CullingConfig = CullingConfig()
     front_motion: FrontMotionConfig = FrontMotionConfig()
@@ -137,7 +139,7 @@ class BundleSession:
             self._restart, self._missed, self._lost, self._state = False, 0, False, TrackingState.WEAK
             self._note(f"frame {frame.index}: tracking not regained; a new map starts at the last pose")
         insertion = self._inserter.insert(
-            frame.index, self._views.gray, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
+            frame.index, self._views, self._T_last, self._tracker.tracks, estimate.dense, self._submap,
             self._covariance, frame.depth_m is not None, self._said,
         )  # fmt: skip
         if insertion.joined:
@@ -150,14 +152,20 @@ class BundleSession:
 
     def finish(self) -> None:
         """Optimise the whole map, settle its scale, and measure every frame again."""
-        results = adjust_all(self.map, self._config.adjustment) if len(self.map.keyframes) > 1 else []
+        config = self._config
+        results = adjust_all(self.map, config.adjustment) if len(self.map.keyframes) > 1 else []
+        added = 0
+        if results and all(r.accepted for r in results):
+            added = observe_covisible(self.map, config.tracker.near, config.map_reuse, config.covisibility)
+        if added:
+            results += adjust_all(self.map, config.adjustment)
         if any(not r.accepted for r in results):
             self._note("closing bundle rejected: the windows' result was kept")
         for place in dict.fromkeys(p for r in results for p in r.put_back):
             frame = self.map.keyframes[place].frame_index
             self._note(f"frame {frame}: the closing bundle tore it off its neighbours; held as tracked")
-        self.store.rescale(settle_scale(self.map, self._config.adjustment))
-        self._tell_jumps(self.store.refine(self._config.tracker.pose))
+        self.store.rescale(settle_scale(self.map, config.adjustment))
+        self._tell_jumps(self.store.refine(config.tracker.pose))
         self.store.bridge_gaps()
 
     def covariances(self) -> dict[int, Covariance]:

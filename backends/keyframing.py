@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from remov3r.backends.adjustment import AdjustmentConfig, update_log_scale
+from remov3r.backends.covisibility import encoded_view
 from remov3r.backends.depth_links import DepthLinkConfig, Surface, depth_link, surface_of
 from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
 from remov3r.backends.features import Describer, Descriptors, FeatureConfig, Gray, detect_corners
@@ -26,7 +27,7 @@ from remov3r.backends.map_reuse import (
 )
 from remov3r.backends.pose_graph_noise import fused
 from remov3r.backends.pose_solver import PoseSolverConfig
-from remov3r.backends.tracking import Tracks
+from remov3r.backends.tracking import Tracks, Views
 from remov3r.config import Config
 from remov3r.geometry import inverse, transform
 from remov3r.types import Covariance, DensePrediction, Pose
@@ -81,7 +82,7 @@ class KeyframeInserter:
     def insert(
         self,
         frame_index: int,
-        gray: Gray,
+        views: Views,
         T_world_cam: Pose,
         tracks: Tracks,
         dense: DensePrediction,
@@ -97,7 +98,7 @@ class KeyframeInserter:
             measured_depth: whether the depth comes from a sensor.
             said: by the front end of this frame; it counts where the front end states how sure it is.
         """
-        landmark_map = self._map
+        landmark_map, gray = self._map, views.gray
         corners = detect_corners(gray, tracks.pixels, self._features)
         pixels = np.concatenate([tracks.pixels, corners])
         landmarks = np.concatenate([landmark_map.canonical(tracks.landmarks), np.full(len(corners), -1)])
@@ -129,7 +130,7 @@ class KeyframeInserter:
         scale_sigma = max(median_relative_sigma(dense), self._config.min_scale_sigma)
         landmark_map.add_keyframe(
             frame_index, T_world_cam, landmarks, pixels, depth, sigma, descriptors, thumbnail(gray),
-            scale_sigma, submap, link,
+            scale_sigma, submap, link, encoded_view(views.even),
         )  # fmt: skip
         self._scale_fresh(place, landmarks[fresh])
         return Insertion(place, reobserved, joined, is_loop)

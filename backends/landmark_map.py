@@ -86,6 +86,7 @@ class MapKeyframe:
         scale_sigma: how far the front end's depth of a whole frame may be off, as a logarithm.
         submap: keyframes of different submaps have no trustworthy pose between them.
         link: to the keyframe before it; None where tracking measured none.
+        view: its image, compressed; empty where none was kept.
     """
 
     frame_index: int
@@ -96,6 +97,7 @@ class MapKeyframe:
     scale_sigma: float
     submap: int
     link: KeyframeLink | None = None
+    view: bytes = b""
     log_scale: float = 0.0
     scale_reading: tuple[float, float] | None = None
 
@@ -223,6 +225,7 @@ class LandmarkMap:
         scale_sigma: float,
         submap: int,
         link: KeyframeLink | None = None,
+        view: bytes = b"",
     ) -> int:
         """Add a keyframe with all that it sees; return its place."""
         place, first = len(self.keyframes), len(self.obs_keyframe)
@@ -234,9 +237,25 @@ class LandmarkMap:
         self._obs_good.append(np.ones(len(landmarks), bool))
         rows = slice(first, first + len(landmarks))
         self.keyframes.append(
-            MapKeyframe(frame_index, T_world_cam, rows, descriptors, thumbnail, scale_sigma, submap, link)
+            MapKeyframe(
+                frame_index, T_world_cam, rows, descriptors, thumbnail, scale_sigma, submap, link, view
+            )
         )
         return place
+
+    def add_observations(self, place: int, landmarks: Ids, pixels: Float[np.ndarray, "n 2"]) -> None:
+        """Say that a keyframe sees more landmarks than it was added with.
+
+        They have no depth and no descriptor, and are not among its `observations`: optimisations of the whole map
+        take them, all else does not.
+        """
+        unknown = np.full(len(landmarks), np.nan)
+        self._obs_keyframe.append(np.full(len(landmarks), place))
+        self._obs_landmark.append(landmarks)
+        self._obs_pixel.append(pixels)
+        self._obs_depth_m.append(unknown)
+        self._obs_depth_sigma_m.append(unknown)
+        self._obs_good.append(np.ones(len(landmarks), bool))
 
     def canonical(self, landmarks: Ids) -> Ids:
         """Return the landmarks that these have been merged into (themselves where they have not)."""

@@ -28,7 +28,7 @@ from remov3r.types import Keyframe
 FOLDER = "session"  # in the output folder of a run
 MANIFEST = "manifest.json"
 KEYFRAMES = "keyframes"
-VERSION = 6
+VERSION = 7
 
 
 class SessionConfig(Config):
