@@ -52,12 +52,12 @@ def observe_covisible(
 
     Args:
         features: by which points are followed from one keyframe's image to another's.
-        reuse: which keyframes look at the same place.
+        reuse: which keyframes look at the same place; where it is switched off, nothing is searched.
     Returns:
         how many were added.
     """
     count = len(landmark_map.keyframes)
-    if config.candidates == 0 or count < 3:
+    if config.candidates == 0 or count < 3 or not reuse.enabled:
         return 0
     look = _Look(landmark_map, features, reuse.model_copy(update={"candidates": config.candidates}), config)
     with ThreadPoolExecutor(max_workers=2) as pool:  # OpenCV gives Python's lock back

@@ -99,7 +99,7 @@ def test_a_black_image_adds_nothing_and_harms_nothing() -> None:
     assert not (landmark_map.anchor[landmark_map.obs_landmark[new]] == 3).any()
 
 
-@pytest.mark.parametrize("case", ["none kept", "switched off", "two keyframes"])
+@pytest.mark.parametrize("case", ["none kept", "switched off", "no map reuse", "two keyframes"])
 def test_without_images_or_keyframes_the_map_stays(case: str) -> None:
     landmark_map, _ = exact_map()
     if case == "none kept":
@@ -109,7 +109,8 @@ def test_without_images_or_keyframes_the_map_stays(case: str) -> None:
         landmark_map.keyframes = landmark_map.keyframes[:2]
     config = CovisibilityConfig(candidates=0 if case == "switched off" else 10)
     before = len(landmark_map.obs_pixel)
-    assert observe(landmark_map, config) == 0
+    reuse = MapReuseConfig(enabled=case != "no map reuse")
+    assert observe_covisible(landmark_map, NEAR, reuse, config) == 0
     assert len(landmark_map.obs_pixel) == before
 
 
