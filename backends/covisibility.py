@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
-from remov3r.backends.features import FeatureConfig, Gray, track_points
+from remov3r.backends.features import FeatureConfig, Gray, Pixels, track_points
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.map_reuse import MapReuseConfig, covisible_keyframes
 from remov3r.backends.pose_solver import reproject
+from remov3r.camera import Camera
 from remov3r.config import Config
+from remov3r.geometry import inverse
+from remov3r.types import Pose
 
 JPEG_QUALITY = 95  # an eighth of the size, for errors below the camera's own
 VIEWS_IN_MEMORY = 256
@@ -27,13 +30,15 @@ class CovisibilityConfig(Config):
 
     Attributes:
         candidates: keyframes whose landmarks are looked for in one; 0 = none.
+        least_step: between two keyframes, as a share of the scene's depth: views from one place would only add noise.
         search_px: for images 640 wide.
         largest_sigma_log: of a landmark's depth: others are not known well enough to be expected anywhere.
         largest_log_zoom: between the two keyframes; patches are compared without scaling them.
     """
 
     candidates: int = Field(10, ge=0)
-    search_px: float = Field(8.0, gt=0)
+    least_step: float = Field(0.02, ge=0)
+    search_px: float = Field(4.0, gt=0)
     largest_sigma_log: float = Field(0.3, gt=0)
     largest_log_zoom: float = Field(0.35, gt=0)
 
@@ -85,7 +90,13 @@ class _Look:
             return np.empty(0, int), np.empty((0, 2))
         T = keyframe.T_world_cam
         depth_m = float(np.median((landmark_map.points[mine] - T[:3, 3]) @ T[:3, 2]))
-        near = {place - 1, place, place + 1}
+        steps_m = np.linalg.norm(landmark_map.poses[:, :3, 3] - T[:3, 3], axis=1)
+        near = {
+            place - 1,
+            place,
+            place + 1,
+            *np.flatnonzero(steps_m < self._config.least_step * depth_m).tolist(),
+        }
         seen = np.zeros(len(landmark_map.points), bool)
         seen[landmark_map.obs_landmark[landmark_map.obs_keyframe == place]] = True  # also what did not fit
         found: list[Seen] = []
@@ -109,11 +120,15 @@ class _Look:
         wanted = ~seen[landmarks] & (landmark_map.sigma_log[landmarks] < config.largest_sigma_log)
         wanted &= (P[:, 2] > 0) & (zoom < config.largest_log_zoom)
         wanted &= (expected >= BORDER_PX).all(1) & (expected <= last).all(1)
-        rows, landmarks, expected = rows[wanted], landmarks[wanted], expected[wanted]
         source = self._view(other)
-        if len(rows) == 0 or source is None:
+        if source is None:
             return landmarks[:0], expected[:0]
-        pixels, ok = track_points(source, view, landmark_map.obs_pixel[rows], expected, self._features)
+        turned, starts = _turned(source, landmark_map.obs_pixel[rows], inverse(T) @ T_other, camera)
+        wanted &= (starts >= BORDER_PX).all(1) & (starts <= last).all(1)
+        landmarks, expected = landmarks[wanted], expected[wanted]
+        if len(landmarks) == 0:
+            return landmarks, expected
+        pixels, ok = track_points(turned, view, starts[wanted], expected, self._features)
         limit = config.search_px * max(camera.width / 640, 0.5)
         ok &= np.linalg.norm(pixels - expected, axis=1) < limit
         return landmarks[ok], pixels[ok]
@@ -126,3 +141,16 @@ class _Look:
         return np.asarray(
             cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE), dtype=np.uint8
         )
+
+
+def _turned(image: Gray, pixels: Pixels, T_new_old: Pose, camera: Camera) -> tuple[Gray, Pixels]:
+    """Show an image as a camera at the same place would see it that is turned as another is; and its pixels there.
+
+    What a turn does to a patch is exact without any depth, so only what a step does is left to alignment.
+    """
+    K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
+    H = K @ T_new_old[:3, :3] @ np.linalg.inv(K)
+    size = (camera.width, camera.height)
+    turned = cv2.warpPerspective(image, H, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    P = np.concatenate([pixels, np.ones((len(pixels), 1))], 1) @ H.T
+    return np.asarray(turned, dtype=np.uint8), P[:, :2] / np.maximum(P[:, 2:], 1e-6)
