@@ -91,12 +91,8 @@ class _Look:
         T = keyframe.T_world_cam
         depth_m = float(np.median((landmark_map.points[mine] - T[:3, 3]) @ T[:3, 2]))
         steps_m = np.linalg.norm(landmark_map.poses[:, :3, 3] - T[:3, 3], axis=1)
-        near = {
-            place - 1,
-            place,
-            place + 1,
-            *np.flatnonzero(steps_m < self._config.least_step * depth_m).tolist(),
-        }
+        here = np.flatnonzero(steps_m < self._config.least_step * depth_m)
+        near = {place - 1, place, place + 1, *here.tolist()}
         seen = np.zeros(len(landmark_map.points), bool)
         seen[landmark_map.obs_landmark[landmark_map.obs_keyframe == place]] = True  # also what did not fit
         found: list[Seen] = []
