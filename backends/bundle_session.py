@@ -160,7 +160,7 @@ class BundleSession:
         if added:
             results += adjust_all(self.map, config.adjustment)
         if any(not r.accepted for r in results):
-            self._note("closing bundle rejected: the windows' result was kept")
+            self._note("closing bundle rejected: the map was kept as it was before it")
         for place in dict.fromkeys(p for r in results for p in r.put_back):
             frame = self.map.keyframes[place].frame_index
             self._note(f"frame {frame}: the closing bundle tore it off its neighbours; held as tracked")
