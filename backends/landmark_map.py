@@ -229,12 +229,7 @@ class LandmarkMap:
     ) -> int:
         """Add a keyframe with all that it sees; return its place."""
         place, first = len(self.keyframes), len(self.obs_keyframe)
-        self._obs_keyframe.append(np.full(len(landmarks), place))
-        self._obs_landmark.append(landmarks)
-        self._obs_pixel.append(pixels)
-        self._obs_depth_m.append(depth_m)
-        self._obs_depth_sigma_m.append(depth_sigma_m)
-        self._obs_good.append(np.ones(len(landmarks), bool))
+        self._append_rows(place, landmarks, pixels, depth_m, depth_sigma_m)
         rows = slice(first, first + len(landmarks))
         self.keyframes.append(
             MapKeyframe(
@@ -250,11 +245,17 @@ class LandmarkMap:
         take them, all else does not.
         """
         unknown = np.full(len(landmarks), np.nan)
+        self._append_rows(place, landmarks, pixels, unknown, unknown)
+
+    def _append_rows(
+        self, place: int, landmarks: Ids, pixels: Float[np.ndarray, "n 2"], depth_m: Float[np.ndarray, " n"],
+        depth_sigma_m: Float[np.ndarray, " n"],
+    ) -> None:  # fmt: skip
         self._obs_keyframe.append(np.full(len(landmarks), place))
         self._obs_landmark.append(landmarks)
         self._obs_pixel.append(pixels)
-        self._obs_depth_m.append(unknown)
-        self._obs_depth_sigma_m.append(unknown)
+        self._obs_depth_m.append(depth_m)
+        self._obs_depth_sigma_m.append(depth_sigma_m)
         self._obs_good.append(np.ones(len(landmarks), bool))
 
     def canonical(self, landmarks: Ids) -> Ids:

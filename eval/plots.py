@@ -91,7 +91,9 @@ def plot_series(path: Path, x: Sequence[float], series: Mapping[str, Sequence[fl
     for n, (label, values) in enumerate(series.items(), 1):
         axes = figure.add_subplot(len(series), 1, n)
         axes.plot(x, values, marker="o", markersize=3, color=_COLORS[0])
-        axes.set(ylabel=label, ylim=(0, 1.1 * max(*values, 1e-9)))
+        axes.axhline(0, linewidth=0)  # takes 0 into the range, of which the margins are a share
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
     figure.axes[-1].set_xlabel(x_label)
     figure.savefig(path, format="png")

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from remov3r.data.images import read_rgb
-from remov3r.errors import DataError, MissingDependencyError, Remov3rError
+from remov3r.errors import DataError, MissingDependencyError
+from remov3r.training.commands import exit_status
 from remov3r.types import DepthMap, Image
 
 log = logging.getLogger(__name__)
@@ -127,22 +128,26 @@ def convert(clone: Path) -> int:
     return count
 
 
+def convert_all(repositories: Path) -> None:
+    """Rewrite the images of those clones that are there.
+
+    Raises:
+        DataError: none is, or one cannot be read.
+        MissingDependencyError: OpenEXR is needed.
+    """
+    clones = [repositories / name for name in READERS if (repositories / name).is_dir()]
+    if not clones:
+        raise DataError(f"{repositories}: holds none of {', '.join(READERS)}")
+    for clone in clones:
+        log.info("%s: %d images", clone, convert(clone))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m remov3r.training.convert_views", description=__doc__)
     parser.add_argument("--repositories", type=Path, required=True, help="folder of the clones")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    clones = [args.repositories / name for name in READERS if (args.repositories / name).is_dir()]
-    try:
-        if not clones:
-            raise DataError(f"{args.repositories}: holds none of {', '.join(READERS)}")
-        for clone in clones:
-            log.info("%s: %d images", clone, convert(clone))
-    except (Remov3rError, OSError) as error:
-        log.error("error: %s", error)
-        return 1
-    return 0
+    return exit_status(lambda: convert_all(args.repositories))
 
 
 if __name__ == "__main__":

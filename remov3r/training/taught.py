@@ -24,7 +24,8 @@ from jaxtyping import Float, UInt16
 
 from remov3r.camera import Camera
 from remov3r.data.images import image_files, read_rgb
-from remov3r.errors import DataError, Remov3rError
+from remov3r.errors import DataError
+from remov3r.training.commands import exit_status
 from remov3r.training.framing import Framing, TrainingFrame, clip_of, framed
 from remov3r.training.shards import Clips, write_shard
 from remov3r.training.teachers import DepthModel, load_student, load_teacher
@@ -103,17 +104,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--weight", type=float, default=0.5, help="of the teacher, 0 to 1 (%(default)s)")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    try:
+
+    def write() -> None:
         models = load_teacher(args.teacher), load_student(args.network)
         found = (frame for folder in args.images for frame in photos(folder, args.focal))
         frames = [replace(frame, depth_mm=label(frame, *models, args.weight)) for frame in found]
         log.info("%s", write_taught(frames, args.out))
-    except (Remov3rError, OSError) as error:
-        log.error("error: %s", error)
-        return 1
-    return 0
+
+    return exit_status(write)
 
 
 if __name__ == "__main__":

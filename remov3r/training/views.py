@@ -22,7 +22,8 @@ from remov3r.camera import Camera
 from remov3r.config import Config, build, read_toml
 from remov3r.data.images import natural_key, read_depth_m, read_rgb
 from remov3r.data.registration import DepthRegistration
-from remov3r.errors import DataError, Remov3rError
+from remov3r.errors import DataError
+from remov3r.training.commands import exit_status
 from remov3r.training.framing import Framing, TrainingFrame, clip_of, framed
 from remov3r.training.shards import Clips, write_shard
 from remov3r.types import DepthMap, Frame
@@ -169,15 +170,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--list", default="real_views", help="shipped name or TOML file (%(default)s)")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def write() -> None:
         sources = build(ViewList, read_toml(args.list), args.list)
         counts = write_views(sources, args.repositories, args.out)
-    except (Remov3rError, OSError) as error:
-        log.error("error: %s", error)
-        return 1
-    log.info("%s", ", ".join(f"{name}: {count} images" for name, count in counts.items()))
-    return 0
+        log.info("%s", ", ".join(f"{name}: {count} images" for name, count in counts.items()))
+
+    return exit_status(write)
 
 
 if __name__ == "__main__":
