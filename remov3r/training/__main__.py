@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         time_budget_s=None if args.time_budget is None else args.time_budget * 60,
         max_steps=args.max_steps,
         resume=args.resume if args.resume == "auto" else args.resume is not None,
-        init=args.init,
+        init=tuple(args.init),
         weights_dir=args.weights_dir,
     )
     who = ""
@@ -65,7 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("must", "auto"),
         help="go on from the checkpoint in --out; auto: if there is one",
     )
-    parser.add_argument("--init", type=Path, help="checkpoint to take the weights from")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="checkpoint or weights to start from; of several the mean",
+    )
     parser.add_argument("--weights-dir", type=Path, help="folder with pretrained weights")
     return parser
 

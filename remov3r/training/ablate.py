@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
                 config.stage,
                 max_steps=args.max_steps,
                 resume="auto",
-                init=args.init,
+                init=(args.init,) if args.init else (),
             )
             reports[name] = _trained(name, config.base, overrides, options)
             page = as_markdown(config, reports, args.max_steps)

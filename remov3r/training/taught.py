@@ -3,8 +3,9 @@
     python -m remov3r.training.taught --images DIR [DIR ...] --teacher fastdepth.onnx --out S/NAME
 
 A label is the mean, in log depth, of the teacher's and the network's depth, each averaged over the image and its
-mirror image; pixels on which the two disagree, or that are far away, get none. DIR/focal.json may give the focal
-length of an image by its name, as a fraction of its width.
+mirror image, and the teacher's scaled to the network's median: it teaches shape, for photos seldom tell their focal
+length. Pixels on which the two disagree, or that are far away, get none. DIR/focal.json may give the focal length
+of an image by its name, as a fraction of its width.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def label(
 ) -> UInt16[np.ndarray, "hd wd"]:
     """Label one image in millimetres, 0 = none; `weight` is the teacher's in the mean of the logarithms."""
     first, second = _log_depth(teacher, frame), _log_depth(student, frame)
+    first = first - np.median(first - second)
     depth_m = np.exp(weight * first + (1 - weight) * second)
     believed = (np.abs(first - second) <= np.log(_LARGEST_RATIO)) & (depth_m <= _FARTHEST_M)
     return np.round(np.where(believed, depth_m, 0) * 1000).astype(np.uint16)

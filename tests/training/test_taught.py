@@ -14,10 +14,11 @@ import torch
 from remov3r.camera import Camera
 from remov3r.models.weights import save_network
 from remov3r.training import taught
+from remov3r.training.framing import Framing, TrainingFrame, framed
 from remov3r.training.shards import open_shard
 from remov3r.training.taught import label, main, photos
 from remov3r.training.teachers import DepthModel, load_student, load_teacher
-from remov3r.types import Image
+from remov3r.types import Frame, Image
 from tests.models.tiny import tiny_network
 
 
@@ -80,16 +81,35 @@ def test_photos_have_the_listed_focal_length_or_the_assumed_one_of_the_longer_si
     assert second.K[0, 0] == pytest.approx(0.8 * 400 / 300 * 320)
 
 
-def test_the_label_is_the_mean_in_log_depth(folder: Path) -> None:
-    frame = next(photos(folder, 0.8))
-    assert (label(frame, flat(2.0), flat(3.0), 0.5) == round(1000 * 6**0.5)).all()
-    assert (label(frame, flat(2.0), flat(3.0), 1.0) == 2000).all()
-    assert label(frame, flat(2.0), flat(3.0), 0.5).shape == (120, 160)
+def halves(left_m: float, right_m: float) -> DepthModel:
+    """Depth of a bright left and a dark right half, in whichever order the image has them."""
+
+    def predict(rgb: Image, camera: Camera) -> np.ndarray:
+        bright = cv2.resize(rgb[:, :, 0], (16, 12), interpolation=cv2.INTER_AREA) > 127
+        return np.where(bright, left_m, right_m).astype(np.float32)
+
+    return predict
 
 
-@pytest.mark.parametrize(("first", "second"), [(2.0, 3.7), (3.7, 2.0), (8.1, 8.1), (0.0, 2.0)])
-def test_what_is_not_believed_or_far_gets_no_label(folder: Path, first: float, second: float) -> None:
-    assert not label(next(photos(folder, 0.8)), flat(first), flat(second), 0.5).any()
+def half_bright() -> TrainingFrame:
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    rgb[:, :160] = 255
+    return framed(Frame(0, 0.0, rgb, Camera(320, 240, 250.0, 250.0, 159.5, 119.5)), Framing())
+
+
+def test_the_label_is_the_mean_in_log_depth_at_the_networks_scale() -> None:
+    frame = half_bright()
+    # the teacher's 20 and 45 m come down to 4/3 and 3 m, so that their geometric mean is the network's 2 m
+    depth_mm = label(frame, halves(20.0, 45.0), flat(2.0), 0.5)
+    assert depth_mm.shape == (120, 160)
+    np.testing.assert_allclose(depth_mm[60, [0, 159]], [1000 * (8 / 3) ** 0.5, 1000 * 6**0.5], atol=1)
+    np.testing.assert_allclose(label(frame, halves(20.0, 45.0), flat(2.0), 1.0)[60, [0, 159]], [1333, 3000])
+    assert (label(frame, flat(7.0), flat(3.0), 0.5) == 3000).all()
+
+
+def test_what_is_not_believed_or_far_gets_no_label() -> None:
+    assert not label(half_bright(), halves(1.0, 3.5), flat(2.0), 0.5).any()
+    assert not label(half_bright(), flat(2.0), flat(8.1), 0.5).any()
 
 
 def test_the_mirror_image_is_turned_back(folder: Path) -> None:
