@@ -9,11 +9,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from remov3r.errors import DataError, Remov3rError
+from remov3r.errors import DataError
 from remov3r.models.boxes import NetworkConfig
 from remov3r.models.network import Remov3rNetwork
 from remov3r.models.weights import WeightsCard, save_network
 from remov3r.training.checkpoint import load_checkpoint, load_matching
+from remov3r.training.commands import exit_status
 from remov3r.training.reliability_plot import write_reliability_plot
 from remov3r.training.trainer import REPORT_NAME, load_network_of
 from remov3r.training.validate import Report
@@ -116,8 +117,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-covariance", action="store_true", help="leave the covariance head out")
     parser.add_argument("--reliability-plot", type=Path, help="also draw the coverage of σ (PNG)")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def write() -> None:
         card = export(
             args.checkpoint,
             args.out,
@@ -130,11 +131,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.reliability_plot:
             report = read_report(args.report or args.checkpoint.with_name(REPORT_NAME))
             write_reliability_plot(args.reliability_plot, report.calibration, report.calibration_by_set)
-    except (Remov3rError, OSError) as error:
-        log.error("error: %s", error)
-        return 1
-    log.info("%s (%.1f MB): σ factor %.3f", args.out, args.out.stat().st_size / 1e6, card.sigma_factor)
-    return 0
+        log.info("%s (%.1f MB): σ factor %.3f", args.out, args.out.stat().st_size / 1e6, card.sigma_factor)
+
+    return exit_status(write)
 
 
 if __name__ == "__main__":
