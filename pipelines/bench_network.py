@@ -29,7 +29,7 @@ from remov3r.models.streaming import StreamingNetwork
 from remov3r.pipelines.provenance import code_version
 from remov3r.pipelines.terminal import say
 
-INPUTS = {"lite": (160, 224), "small": (224, 224), "paper": (224, 224)}  # height, width
+INPUTS = {"lite": (192, 256), "small": (224, 224), "paper": (224, 224)}  # height, width
 STAGES = ("encoder", "depth_prior", "scale_shift", "pointmap_encoder", "fusion", "heads")
 WARM_UP = 3
 

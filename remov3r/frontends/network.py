@@ -44,7 +44,7 @@ class NetworkFrontEndConfig(Config):
     """
 
     weights: str = "lite"
-    input_pixels: int = Field(224 * 160, ge=64**2)
+    input_pixels: int = Field(256 * 192, ge=64**2)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: EngineName = "auto"

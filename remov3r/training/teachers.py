@@ -20,7 +20,7 @@ DepthModel = Callable[[Image, Camera], Float[np.ndarray, "hd wd"]]
 
 # Geometric mean of fx and fy in FastDepth's training images (NYU's 4:3, squeezed to 224x224).
 _TEACHER_FOCAL_PX = 229
-_NETWORK_SIZE = (224, 160)
+_NETWORK_SIZE = (256, 192)
 
 
 def load_onnx(path: Path) -> Callable[[Image], Float[np.ndarray, "hd wd"]]:

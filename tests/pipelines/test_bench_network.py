@@ -22,7 +22,7 @@ def test_the_lite_network_is_measured_stage_by_stage() -> None:
     assert figures.frame_ms > 0
     assert figures.memory_mb > 4 * figures.parameters / 2**20
     page = as_markdown([figures])
-    assert f"| lite | 224x160 | {figures.parameters / 1e6:.1f} |" in page
+    assert f"| lite | 256x192 | {figures.parameters / 1e6:.1f} |" in page
     assert "pointmap_encoder" in page
 
 
@@ -49,5 +49,5 @@ def test_the_table_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         main(["bench", "network", "--sizes", "lite", "--device", "cpu", "--frames", "2", "--out", str(out)])
         == 0
     )
-    assert "| lite | 224x160 |" in out.read_text()
+    assert "| lite | 256x192 |" in out.read_text()
     assert "keyframe ms" in capsys.readouterr().out
