@@ -86,7 +86,7 @@ def new_network(config: TrainConfig, options: RunOptions, resumes: bool) -> Remo
 
 
 def mean_state(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Average the weights of runs that share their first steps; such a mean generalises better than each.
+    """Average the weights of runs that share their first steps; such a mean often generalises better than each.
 
     Source: Wortsman et al., Model soups (2022).
     """
