@@ -43,9 +43,12 @@ def label(
 ) -> UInt16[np.ndarray, "hd wd"]:
     """Label one image in millimetres, 0 = none; `weight` is the teacher's in the mean of the logarithms."""
     first, second = _log_depth(teacher, frame), _log_depth(student, frame)
-    first = first - np.median(first - second)
+    seen = first > np.log(2 * _NEAREST_M)  # no for 0 and NaN
+    if not seen.any():
+        return np.zeros(first.shape, np.uint16)
+    first = first - np.median((first - second)[seen])
     depth_m = np.exp(weight * first + (1 - weight) * second)
-    believed = (np.abs(first - second) <= np.log(_LARGEST_RATIO)) & (depth_m <= _FARTHEST_M)
+    believed = seen & (np.abs(first - second) <= np.log(_LARGEST_RATIO)) & (depth_m <= _FARTHEST_M)
     return np.round(np.where(believed, depth_m, 0) * 1000).astype(np.uint16)
 
 

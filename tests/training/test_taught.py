@@ -113,6 +113,14 @@ def test_what_is_not_believed_or_far_gets_no_label() -> None:
     assert not label(half_bright(), flat(2.0), flat(8.1), 0.5).any()
 
 
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_where_the_teacher_sees_nothing_there_is_no_label(nothing: float) -> None:
+    assert not label(half_bright(), flat(nothing), flat(2.0), 0.5).any()
+    depth_mm = label(half_bright(), halves(7.0, nothing), flat(2.0), 0.5)
+    assert (depth_mm[:, 0] == 2000).all()
+    assert not depth_mm[:, 159].any()
+
+
 def test_the_mirror_image_is_turned_back(folder: Path) -> None:
     seen: list[Camera] = []
 
