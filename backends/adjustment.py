@@ -1,10 +1,10 @@
-"""What to optimise when: the fixed-lag window after each keyframe, the whole map at the end, and the scale.
+"""What to optimise when: the fixed-lag window after each keyframe, the whole map at the end.
 
 How the front end's depth enters. A single depth map is biased as a whole, so its pixels are not independent
 measurements. Each keyframe has a log-scale s against its landmarks, solved in closed form (a weighted median
 shrunk towards its prior) before each optimisation; within it, ranges depth·exp(s) are native factors with
 sigma² = (own noise)² + n·(scale noise)²: n measurements that share one error weigh as one.
-The scale of the map as a whole is set by all keyframes together (`settle_scale`).
+The scale of the map as a whole is set by all keyframes together (`map_scale.settle_scale`).
 """
 
 from __future__ import annotations
@@ -17,24 +17,18 @@ from pydantic import Field
 
 from remov3r.backends.bundle_solver import BundleSolution, camera_covariances, solve_bundle
 from remov3r.backends.bundle_terms import BundleProblem, BundleSolverConfig, residuals
-from remov3r.backends.keyframe_links import LinkConfig, hold_flown, length_readings, links_between
+from remov3r.backends.keyframe_links import LinkConfig, hold_flown, links_between
 from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.map_scale import ScaleConfig, relative_sigma, update_log_scale
 from remov3r.backends.pose_solver import projection_jacobian
-from remov3r.backends.robust_means import huber_mean, weighted_median
-from remov3r.config import Config
 from remov3r.geometry import inverse, transform
 
 Ids = Int[np.ndarray, " n"]
 SomeIds = Int[np.ndarray, " s"]  # fewer than were given
 
 
-class AdjustmentConfig(Config):
-    """Window, closing bundle and the weight of depth.
-
-    Attributes:
-        covariance_factor: pixels of one track, and of neighbours, err alike, so that what the bundle makes of them
-            is this many times too sure of itself (in variance).
-    """
+class AdjustmentConfig(ScaleConfig):
+    """Window, closing bundle and the weight of depth."""
 
     window: int = Field(8, ge=2)
     held_keyframes: int = Field(6, ge=0)
@@ -42,11 +36,8 @@ class AdjustmentConfig(Config):
     link: LinkConfig = LinkConfig()
     closing_iterations: int = Field(8, ge=1)
     outlier_px: float = Field(5.0, gt=0)
-    depth_sigma_factor: float = Field(3.0, gt=0)
-    depth_sigma_floor: float = Field(0.01, gt=0)
     min_parallax_deg: float = Field(1.0, gt=0)
     max_closing_observations: int = Field(200_000, ge=1000)
-    covariance_factor: float = Field(12.0, ge=1)
 
 
 @dataclass(frozen=True)
@@ -112,42 +103,6 @@ def adjust_all(landmark_map: LandmarkMap, config: AdjustmentConfig, passes: int 
         if not result.accepted:
             break
     return done
-
-
-def update_log_scale(landmark_map: LandmarkMap, place: int, config: AdjustmentConfig) -> None:
-    """Solve a keyframe's log-scale from the landmarks it sees: weighted median, shrunk towards 0 by its prior."""
-    keyframe = landmark_map.keyframes[place]
-    ratio, weight = _log_ratios(landmark_map, place, config)
-    if len(ratio) < 8:
-        return
-    information, middle = float(weight.sum()), weighted_median(ratio, weight)
-    keyframe.scale_reading = middle, 1 / (keyframe.scale_sigma**2 + 1 / information)
-    keyframe.log_scale = middle * information / (information + 1 / keyframe.scale_sigma**2)
-
-
-def settle_scale(landmark_map: LandmarkMap, config: AdjustmentConfig, last: int | None = None) -> float:
-    """Rescale the whole map so that the front end's depths, and the ways that it is sure of, are right on average.
-
-    On the way that is their median, which few new readings hardly move, at the end Huber's mean, which is sharper.
-
-    Args:
-        last: so many keyframes are read again, the others count as they were read last; None for all, at the end.
-
-    Returns:
-        the factor that was applied.
-    """
-    keyframes = landmark_map.keyframes
-    for place in range(0 if last is None else max(len(keyframes) - last, 0), len(keyframes)):
-        update_log_scale(landmark_map, place, config)
-    of_depths = [k.scale_reading for k in keyframes if k.scale_reading is not None]
-    of_ways = length_readings(landmark_map, config.covariance_factor)
-    readings = np.concatenate([np.reshape(of_depths, (-1, 2)), of_ways])
-    if len(readings) == 0:
-        return 1.0
-    middle = huber_mean if last is None else weighted_median
-    factor = float(np.exp(-middle(readings[:, 0], readings[:, 1])))
-    landmark_map.rescale(factor)
-    return factor
 
 
 def parallax_rad(landmark_map: LandmarkMap, rows: Ids) -> Float[np.ndarray, " l"]:
@@ -273,7 +228,7 @@ def _ranges(
     scale = np.exp([k.log_scale for k in keyframes])[place]
     shared = np.array([k.scale_sigma for k in keyframes])[place] ** 2
     count = np.bincount(place[np.isfinite(depth)], minlength=len(keyframes))[place]
-    own = _relative_sigma(landmark_map, rows, config)
+    own = relative_sigma(landmark_map, rows, config)
     relative = np.sqrt(own**2 + count * shared)
     range_m = depth * stretch * scale
     now_m = np.linalg.norm(
@@ -295,31 +250,6 @@ def _debias(ratio: Float[np.ndarray, " m"], place: Int[np.ndarray, " m"]) -> Flo
             middle = float(np.median(values))
             factor[k] = middle / values[np.abs(np.log(values / middle)) < 0.7].mean()
     return factor[place]
-
-
-def _relative_sigma(
-    landmark_map: LandmarkMap, rows: Ids, config: AdjustmentConfig
-) -> Float[np.ndarray, " m"]:
-    with np.errstate(invalid="ignore"):
-        relative = landmark_map.obs_depth_sigma_m[rows] / landmark_map.obs_depth_m[rows]
-    return np.hypot(relative * config.depth_sigma_factor, config.depth_sigma_floor)
-
-
-def _log_ratios(
-    landmark_map: LandmarkMap, place: int, config: AdjustmentConfig
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return log(landmark depth / front-end depth) over what a keyframe sees, and the weights of these."""
-    rows = landmark_map.rows_of_keyframes([place])
-    rows = rows[np.isfinite(landmark_map.obs_depth_m[rows])]
-    landmarks = landmark_map.obs_landmark[rows]
-    T = landmark_map.keyframes[place].T_world_cam
-    z = (landmark_map.points[landmarks] - T[:3, 3]) @ T[:3, 2]
-    own = _relative_sigma(landmark_map, rows, config)
-    # A landmark that still rests on this very depth says nothing about its scale.
-    triangulated = landmark_map.sigma_log[landmarks] < 0.5 * np.maximum(own, 0.02)
-    keep = (z > 1e-3) & triangulated
-    ratio = np.log(z[keep] / landmark_map.obs_depth_m[rows][keep])
-    return ratio, 1 / (own[keep] ** 2 + landmark_map.sigma_log[landmarks][keep] ** 2)
 
 
 def _write_back(

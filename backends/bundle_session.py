@@ -9,11 +9,11 @@ from jaxtyping import Float
 from pydantic import Field
 
 from remov3r.backends.adjustment import (
+    Adjustment,
     AdjustmentConfig,
     adjust_all,
     adjust_window,
     keyframe_covariances,
-    settle_scale,
 )
 from remov3r.backends.covisibility import CovisibilityConfig, observe_covisible
 from remov3r.backends.features import contrast, to_gray
@@ -23,7 +23,10 @@ from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.loop_adjustment import adjust_loop
 from remov3r.backends.map_culling import CullingConfig, MapCuller
 from remov3r.backends.map_reuse import MapReuseConfig
+from remov3r.backends.map_scale import settle_scale
+from remov3r.backends.map_state import MapState
 from remov3r.backends.pose_solver import PoseSolution
+from remov3r.backends.scale_drift import ScaleDriftConfig, scale_drift, stretch
 from remov3r.backends.tracking import NO_TRACKS, Tracker, TrackerConfig, Tracks, views_of
 from remov3r.backends.trajectory_store import TrajectoryStore
 from remov3r.camera import Camera
@@ -67,6 +70,7 @@ class BundleConfig(Config):
     weak_frames: int = Field(5, ge=0)
     restart_after_frames: int = Field(8, ge=1)
     blank_contrast: float = Field(4.0, ge=0)
+    scale_drift: ScaleDriftConfig = ScaleDriftConfig()
     online_scale: bool = True
 
 
@@ -154,6 +158,8 @@ class BundleSession:
         """Optimise the whole map, settle its scale, and measure every frame again."""
         config = self._config
         results = adjust_all(self.map, config.adjustment) if len(self.map.keyframes) > 1 else []
+        if results and all(r.accepted for r in results):
+            results += self._take_out_drift()
         added = 0
         if results and all(r.accepted for r in results):
             added = observe_covisible(self.map, config.tracker.near, config.map_reuse, config.covisibility)
@@ -167,6 +173,22 @@ class BundleSession:
         self.store.rescale(settle_scale(self.map, config.adjustment))
         self._tell_jumps(self.store.refine(config.tracker.pose))
         self.store.bridge_gaps()
+
+    def _take_out_drift(self) -> list[Adjustment]:
+        """Bring parts of the map that ended up at different scales to one, and optimise it again."""
+        config = self._config.adjustment
+        drift = scale_drift(self.map, config, config.solver.sigma_px, self._config.scale_drift)
+        if drift is None:
+            return []
+        before = MapState(self.map)
+        stretch(self.map, drift)
+        results = adjust_all(self.map, config, passes=1)
+        if not results or not all(r.accepted for r in results):
+            before.restore()
+            return results
+        self.store.stretch(drift)
+        self._note(f"scale drifted by {np.ptp(drift):.0%} along the way; taken out by what depth says of it")
+        return results
 
     def covariances(self) -> dict[int, Covariance]:
         """Return the covariance of each measured frame; of keyframes alone before `finish`."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from remov3r.backends.adjustment import AdjustmentConfig, update_log_scale
+from remov3r.backends.adjustment import AdjustmentConfig
 from remov3r.backends.covisibility import encoded_view
 from remov3r.backends.depth_links import DepthLinkConfig, Surface, depth_link, surface_of
 from remov3r.backends.depth_sampling import median_relative_sigma, sample_depth
@@ -25,6 +25,7 @@ from remov3r.backends.map_reuse import (
     reobserve,
     thumbnail,
 )
+from remov3r.backends.map_scale import update_log_scale
 from remov3r.backends.pose_graph_noise import fused
 from remov3r.backends.pose_solver import PoseSolverConfig
 from remov3r.backends.tracking import Tracks, Views

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from copy import copy
-
 import numpy as np
 from pydantic import Field
 
 from remov3r.backends.adjustment import Adjustment, AdjustmentConfig, adjust_all
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.map_reuse import Reobservation
+from remov3r.backends.map_state import MapState
 from remov3r.config import Config
 from remov3r.geometry import inverse, rotation_angle_rad
 from remov3r.types import Pose
@@ -56,14 +55,12 @@ def adjust_loop(
 
     A result that tears a keyframe off its neighbours, or none at all, is rejected: everything stays as it was.
     """
-    keyframes = [copy(k) for k in landmark_map.keyframes]
-    columns = [landmark_map.points.copy(), landmark_map.sigma_log.copy(), landmark_map.obs_good.copy()]
+    before = MapState(landmark_map)
     bounded = adjustment.model_copy(
         update={"closing_iterations": config.iterations, "max_closing_observations": config.max_observations}
     )
     results = adjust_all(landmark_map, bounded, passes=1)
     if results and results[0].accepted and not results[0].put_back:
         return results[0]
-    landmark_map.keyframes = keyframes
-    landmark_map.points[:], landmark_map.sigma_log[:], landmark_map.obs_good[:] = columns
+    before.restore()
     return Adjustment(False, np.nan, np.nan)

@@ -108,6 +108,14 @@ class TrajectoryStore:
         """Multiply all translations; goes with `LandmarkMap.rescale`."""
         self._unit *= factor
 
+    def stretch(self, log_factors: Float[np.ndarray, " ways"]) -> None:
+        """Multiply ways from keyframes to their frames; goes with `scale_drift.stretch`."""
+        self._meet(len(log_factors) + 1)
+        factors = np.exp(np.append(log_factors, log_factors[-1]))[self._places]
+        self._units /= factors
+        for record in self.records.values():
+            record.unit /= float(factors[record.keyframe])
+
     def renumber(self, numbers: Renumbering) -> None:
         """Follow what was removed from the map: frames keep their poses and the landmarks that are left."""
         self._meet(len(numbers.places))

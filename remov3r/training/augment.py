@@ -26,6 +26,7 @@ class AugmentConfig(Config):
         white_balance: largest relative change of a channel.
         noise: largest standard deviation, as a fraction of white.
         blur_px: largest standard deviation of the blur, which hits a third of the clips.
+        motion_blur: longest streak of a moving camera, as a fraction of the width; it hits a quarter of the frames.
         jpeg: probability of compression at quality 25 to 80.
         erase: probability that one rectangle per frame (up to 1/5 of each side) is filled with grey.
     """
@@ -41,13 +42,14 @@ class AugmentConfig(Config):
     white_balance: float = 0.12
     noise: float = 0.02
     blur_px: float = 1.2
+    motion_blur: float = 0.1
     jpeg: float = 0.15
     erase: float = 0.1
 
 
 PLAIN = AugmentConfig(
     zoom=1.0, flip=0, reverse=0, roll_deg=0, brightness=0, contrast=0, saturation=0, gamma=1, white_balance=0, noise=0,
-    blur_px=0, jpeg=0, erase=0,
+    blur_px=0, motion_blur=0, jpeg=0, erase=0,
 )  # fmt: skip
 
 
@@ -185,6 +187,8 @@ def recolour(
         image = cv2.LUT(image, tables)
         if blur_px:
             image = cv2.GaussianBlur(image, (0, 0), blur_px)
+        if config.motion_blur > 0 and rng.random() < 1 / 4:
+            image = smear(image, rng.uniform(0, config.motion_blur) * image.shape[1], rng.uniform(0, np.pi))
         if noise > 0.5:
             grain = (rng.standard_normal(image.shape, dtype=np.float32) * noise).round().astype(np.int16)
             image = cv2.add(image, grain, dtype=cv2.CV_8U)
@@ -193,6 +197,20 @@ def recolour(
             image = cv2.imdecode(code, cv2.IMREAD_COLOR)
         out[i] = _erase(image, rng) if rng.random() < config.erase else image
     return out
+
+
+def smear(
+    image: UInt8[np.ndarray, "h w 3"], length_px: float, angle_rad: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Average an image over a straight way, as an exposure does while the camera turns."""
+    half = int(np.ceil(length_px / 2)) + 1
+    way = np.linspace(-length_px / 2, length_px / 2, 4 * half)
+    grid = np.arange(-half, half + 1)
+    x, y = way * np.cos(angle_rad), way * np.sin(angle_rad)
+    near_x = np.maximum(1 - np.abs(grid[:, None] - x), 0)  # linear weights of the pixels beside each point
+    near_y = np.maximum(1 - np.abs(grid[:, None] - y), 0)
+    kernel = near_y @ near_x.T / len(way)
+    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE))
 
 
 def _exposure_tables(config: AugmentConfig, rng: np.random.Generator) -> UInt8[np.ndarray, "1 256 3"]:

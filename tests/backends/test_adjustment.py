@@ -8,11 +8,10 @@ from remov3r.backends.adjustment import (
     adjust_all,
     adjust_window,
     parallax_rad,
-    settle_scale,
-    update_log_scale,
 )
 from remov3r.backends.bundle_terms import BundleSolverConfig
 from remov3r.backends.landmark_map import LandmarkMap
+from remov3r.backends.map_scale import depth_readings, settle_scale, time_shares, update_log_scale
 from remov3r.geometry import se3_exp
 from tests.backends.test_landmark_map import build_map
 
@@ -58,6 +57,20 @@ def test_scale_is_the_median_over_keyframes() -> None:
     landmark_map, _, _ = build_map((1.25, 1.25, 3.0, 1.25, 1.25, 0.4))
     assert settle_scale(landmark_map, CONFIG) == pytest.approx(1.25, rel=1e-6)
     assert settle_scale(landmark_map, CONFIG) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_depth_counts_for_the_time_that_its_keyframe_stands_for() -> None:
+    """Two slow keyframes outweigh four of a fast turn."""
+    landmark_map, _, _ = build_map((1.0, 1.0, 1.6, 1.6, 1.6, 1.6))
+    for keyframe, index in zip(landmark_map.keyframes, (0, 100, 200, 201, 202, 203)):
+        keyframe.frame_index = index
+    assert time_shares(landmark_map) == pytest.approx(np.array([100, 100, 50.5, 1, 1, 1]) * 6 / 253.5)
+    assert abs(np.log(settle_scale(landmark_map, CONFIG))) < 0.15
+
+
+def test_keyframes_without_a_reading_have_no_weight() -> None:
+    landmark_map, _, _ = build_map()
+    assert np.array_equal(depth_readings(landmark_map), np.zeros((6, 2)))
 
 
 def test_window_recovers_disturbed_keyframes() -> None:

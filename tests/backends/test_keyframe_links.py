@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from remov3r.backends.adjustment import AdjustmentConfig, adjust_all, settle_scale
+from remov3r.backends.adjustment import AdjustmentConfig, adjust_all
 from remov3r.backends.bundle_terms import adjoint, link_error
 from remov3r.backends.keyframe_links import (
     LinkConfig,
@@ -14,6 +14,7 @@ from remov3r.backends.keyframe_links import (
     measured_link,
 )
 from remov3r.backends.landmark_map import KeyframeLink, LandmarkMap
+from remov3r.backends.map_scale import settle_scale
 from remov3r.geometry import inverse, se3_exp, se3_log
 from tests.backends.test_landmark_map import build_map
 

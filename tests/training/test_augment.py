@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float, UInt16
 
-from remov3r.training.augment import PLAIN, AugmentConfig, augment, recolour
+from remov3r.training.augment import PLAIN, AugmentConfig, augment, recolour, smear
 from remov3r.training.shards import Clips
 
 K0 = np.array([[300.0, 0, 165], [0, 310, 118], [0, 0, 1]], np.float32)
@@ -105,10 +105,29 @@ def test_unknown_poses_stay_unknown() -> None:
 def test_recolour_is_deterministic_and_shared_by_the_frames() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
     rgb[1] = rgb[0]
-    smooth = AugmentConfig(noise=0, jpeg=0, erase=0)
+    smooth = AugmentConfig(noise=0, jpeg=0, erase=0, motion_blur=0)
     once, again = (recolour(rgb, smooth, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(once, again)
     assert np.array_equal(once[0], once[1])
     assert not np.array_equal(once[0], rgb[0])
     everything = AugmentConfig(jpeg=1, erase=1, noise=0.05)
     assert recolour(rgb, everything, np.random.default_rng(5)).shape == rgb.shape
+
+
+def test_a_moving_camera_smears_along_its_way() -> None:
+    point = np.zeros((41, 61, 3), np.uint8)
+    point[20, 30] = 255
+    assert np.array_equal(smear(point, 0.0, 0.3), point)
+    streak = smear(point, 20.0, 0.0)[:, :, 0].astype(float)
+    assert streak.sum() == pytest.approx(255, rel=0.1)
+    assert (streak > 6).sum(axis=1).tolist() == [0] * 20 + [21] + [0] * 20
+    assert np.array_equal(smear(point, 20.0, np.pi / 2)[:, 30, 0] > 6, np.abs(np.arange(41) - 20) <= 10)
+    even = np.full((20, 30, 3), 77, np.uint8)
+    assert np.array_equal(smear(even, 15.0, 1.0), even)
+
+
+def test_motion_blur_hits_some_frames_of_a_clip() -> None:
+    one = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    config = AugmentConfig(**{**PLAIN.model_dump(), "motion_blur": 0.3})
+    out = recolour(np.repeat(one[None], 40, axis=0), config, np.random.default_rng(1))
+    assert 4 <= sum(not np.array_equal(image, one) for image in out) <= 18
