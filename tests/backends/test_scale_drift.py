@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from remov3r.backends.adjustment import AdjustmentConfig
+from remov3r.backends import bundle_session
+from remov3r.backends.adjustment import Adjustment, AdjustmentConfig
+from remov3r.backends.bundle_session import BundleConfig, BundleSession
 from remov3r.backends.landmark_map import KeyframeLink, LandmarkMap
 from remov3r.backends.map_scale import update_log_scale
 from remov3r.backends.map_state import MapState
@@ -144,3 +146,33 @@ def test_a_state_is_put_back() -> None:
     assert np.array_equal(landmark_map.points, points)
     assert np.array_equal(landmark_map.poses, poses)
     assert landmark_map.obs_good.all()
+
+
+def session_with(landmark_map: LandmarkMap) -> BundleSession:
+    session = BundleSession(CAMERA, BundleConfig())
+    session.map, session.store = landmark_map, TrajectoryStore(landmark_map)
+    nothing = np.empty(0, int), np.empty((0, 2))
+    session.store.put(10 * 2 * HALF, landmark_map.poses[-1], TrackingState.OK, *nothing)
+    return session
+
+
+def test_a_run_ends_at_one_scale_and_says_so() -> None:
+    session = session_with(drifted(1.5, ties=0)[0])
+    session.finish()
+    way = np.linalg.norm(np.diff(session.map.poses[:, :3, 3], axis=0), axis=1)
+    assert way[0] == pytest.approx(0.25, rel=0.06)
+    assert way[-1] == pytest.approx(0.25, rel=0.06)
+    assert any("scale drifted by" in note for note in session.notes)
+
+
+def test_a_rejected_optimisation_leaves_the_map_unbent(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_with(drifted(1.5, ties=0)[0])
+    points, poses = session.map.points.copy(), session.map.poses.copy()
+    results = iter([[Adjustment(True, 1.0, 1.0)], [Adjustment(False, np.nan, np.nan)]])
+    monkeypatch.setattr(bundle_session, "adjust_all", lambda *_, **__: next(results))
+    monkeypatch.setattr(bundle_session, "settle_scale", lambda *_: 1.0)
+    session.finish()
+    assert np.array_equal(session.map.points, points)
+    assert np.array_equal(session.map.poses, poses)
+    assert any("rejected" in note for note in session.notes)
+    assert not any("scale drifted by" in note for note in session.notes)
