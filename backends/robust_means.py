@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 _TUNING = 1.345  # standard deviations; beyond, a reading pulls no harder: 95 % as sharp as the mean
-_STEPS = 20
+STEPS = 20  # of reweighting
 
 
 def weighted_median(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
@@ -22,8 +22,18 @@ def huber_mean(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
     Where readings scatter evenly it moves by a fifth less than the median from one draw of them to the next.
     """
     middle = weighted_median(values, weights)
-    spread = 1.4826 * weighted_median(np.abs(values - middle), weights)
-    for _ in range(_STEPS if spread > 0 else 0):
-        shares = weights * np.minimum(1, _TUNING * spread / np.maximum(np.abs(values - middle), 1e-12))
+    spread = spread_of(np.abs(values - middle), weights)
+    for _ in range(STEPS if spread > 0 else 0):
+        shares = weights * huber_shares(np.abs(values - middle), spread)
         middle = float((shares * values).sum() / shares.sum())
     return middle
+
+
+def spread_of(deviations: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    """Return the standard deviation of normal noise with this weighted median of absolute deviations."""
+    return 1.4826 * weighted_median(deviations, weights)
+
+
+def huber_shares(deviations: Float[np.ndarray, " n"], spread: float) -> Float[np.ndarray, " n"]:
+    """Return by how much Huber's loss lowers the weight of readings that are so far off, in absolute value."""
+    return np.asarray(np.minimum(1, _TUNING * spread / np.maximum(deviations, 1e-12)))

@@ -18,12 +18,10 @@ from remov3r.backends.keyframe_links import length_readings
 from remov3r.backends.landmark_map import LandmarkMap
 from remov3r.backends.map_scale import ScaleConfig, depth_readings, time_shares
 from remov3r.backends.pose_solver import projection_jacobian
-from remov3r.backends.robust_means import weighted_median
+from remov3r.backends.robust_means import STEPS, huber_shares, spread_of
 from remov3r.config import Config
 
 Ways = Float[np.ndarray, " ways"]  # one fewer than keyframes
-_TUNING = 1.345  # of Huber's loss
-_STEPS = 20
 
 
 class ScaleDriftConfig(Config):
@@ -136,7 +134,7 @@ def _solve(
     start, end = np.full(count, 0.5), np.full(count, 0.5)  # a way's share in the keyframes at its ends
     start[0] = end[-1] = 1.0
     bands, factors, shares = np.zeros((2, count)), np.zeros(count), np.ones(count + 1)
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         w = weight * shares
         bands[1] = w[:-1] * start**2 + w[1:] * end**2
         bands[1, :-1] += ties
@@ -144,8 +142,8 @@ def _solve(
         bands[0, 1:] = w[1:-1] / 4 - ties
         factors = solveh_banded(bands, -(w * reading)[:-1] * start - (w * reading)[1:] * end)
         off = np.abs(reading + _at_keyframes(factors))
-        spread = 1.4826 * weighted_median(off[there], weight[there])
+        spread = spread_of(off[there], weight[there])
         if spread <= 0:
             break
-        shares = np.minimum(1, _TUNING * spread / np.maximum(off, 1e-12))
+        shares = huber_shares(off, spread)
     return np.asarray(factors)

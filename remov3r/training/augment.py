@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
 from remov3r.config import Config
+from remov3r.data.synthetic.sensor import streak_kernel
 from remov3r.training.shards import Clips
 
 
@@ -188,7 +189,8 @@ def recolour(
         if blur_px:
             image = cv2.GaussianBlur(image, (0, 0), blur_px)
         if config.motion_blur > 0 and rng.random() < 1 / 4:
-            image = smear(image, rng.uniform(0, config.motion_blur) * image.shape[1], rng.uniform(0, np.pi))
+            kernel = streak_kernel(rng.uniform(0, config.motion_blur) * image.shape[1], rng.uniform(0, np.pi))
+            image = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)
         if noise > 0.5:
             grain = (rng.standard_normal(image.shape, dtype=np.float32) * noise).round().astype(np.int16)
             image = cv2.add(image, grain, dtype=cv2.CV_8U)
@@ -197,20 +199,6 @@ def recolour(
             image = cv2.imdecode(code, cv2.IMREAD_COLOR)
         out[i] = _erase(image, rng) if rng.random() < config.erase else image
     return out
-
-
-def smear(
-    image: UInt8[np.ndarray, "h w 3"], length_px: float, angle_rad: float
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Average an image over a straight way, as an exposure does while the camera turns."""
-    half = int(np.ceil(length_px / 2)) + 1
-    way = np.linspace(-length_px / 2, length_px / 2, 4 * half)
-    grid = np.arange(-half, half + 1)
-    x, y = way * np.cos(angle_rad), way * np.sin(angle_rad)
-    near_x = np.maximum(1 - np.abs(grid[:, None] - x), 0)  # linear weights of the pixels beside each point
-    near_y = np.maximum(1 - np.abs(grid[:, None] - y), 0)
-    kernel = near_y @ near_x.T / len(way)
-    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE))
 
 
 def _exposure_tables(config: AugmentConfig, rng: np.random.Generator) -> UInt8[np.ndarray, "1 256 3"]:

@@ -42,8 +42,8 @@ def drifted(factor: float, ties: int, noise: float = 0.0) -> tuple[LandmarkMap, 
     landmark_map.add_landmarks(points[COUNT : 2 * COUNT], HALF, np.full(COUNT, 0.01))
     landmark_map.add_landmarks(points[2 * COUNT :], 0, np.full(ties, 0.01))
     for i, centre in enumerate(grown):
-        T, T_true = np.eye(4), np.eye(4)
-        T[:3, 3], T_true[:3, 3] = centre, centres[i]
+        T = np.eye(4)
+        T[:3, 3] = centre
         own = np.arange(COUNT) + COUNT * (i >= HALF)
         ids = np.concatenate([own, np.arange(2 * COUNT, len(points))])
         pixels, _ = reproject(T, points[ids], CAMERA)

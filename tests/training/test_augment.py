@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jaxtyping import Float, UInt16
 
-from remov3r.training.augment import PLAIN, AugmentConfig, augment, recolour, smear
+from remov3r.data.synthetic.sensor import streak_kernel
+from remov3r.training.augment import PLAIN, AugmentConfig, augment, recolour
 from remov3r.training.shards import Clips
 
 K0 = np.array([[300.0, 0, 165], [0, 310, 118], [0, 0, 1]], np.float32)
@@ -114,16 +115,12 @@ def test_recolour_is_deterministic_and_shared_by_the_frames() -> None:
     assert recolour(rgb, everything, np.random.default_rng(5)).shape == rgb.shape
 
 
-def test_a_moving_camera_smears_along_its_way() -> None:
-    point = np.zeros((41, 61, 3), np.uint8)
-    point[20, 30] = 255
-    assert np.array_equal(smear(point, 0.0, 0.3), point)
-    streak = smear(point, 20.0, 0.0)[:, :, 0].astype(float)
-    assert streak.sum() == pytest.approx(255, rel=0.1)
-    assert (streak > 6).sum(axis=1).tolist() == [0] * 20 + [21] + [0] * 20
-    assert np.array_equal(smear(point, 20.0, np.pi / 2)[:, 30, 0] > 6, np.abs(np.arange(41) - 20) <= 10)
-    even = np.full((20, 30, 3), 77, np.uint8)
-    assert np.array_equal(smear(even, 15.0, 1.0), even)
+def test_a_streak_is_even_and_straight() -> None:
+    kernel = streak_kernel(20.0, 0.0)
+    assert np.allclose(kernel[10], 1 / 21)
+    assert kernel.sum() == pytest.approx(1)
+    assert np.array_equal(streak_kernel(20.0, np.pi / 2), kernel.T)
+    assert np.array_equal(streak_kernel(0.0, 0.3), [[1]])
 
 
 def test_motion_blur_hits_some_frames_of_a_clip() -> None:
@@ -131,3 +128,5 @@ def test_motion_blur_hits_some_frames_of_a_clip() -> None:
     config = AugmentConfig(**{**PLAIN.model_dump(), "motion_blur": 0.3})
     out = recolour(np.repeat(one[None], 40, axis=0), config, np.random.default_rng(1))
     assert 4 <= sum(not np.array_equal(image, one) for image in out) <= 18
+    even = np.full((2, 24, 32, 3), 77, np.uint8)
+    assert np.array_equal(recolour(even, config, np.random.default_rng(1)), even)

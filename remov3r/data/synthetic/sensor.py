@@ -84,7 +84,7 @@ class Sensor:
             out = cv2.GaussianBlur(out, (0, 0), self._blur_px)
         smear = min(float(np.hypot(*motion_px)) * self._shutter, self._most_smear_px)
         if smear > 1:
-            out = cv2.filter2D(out, -1, _line(smear, float(np.arctan2(motion_px[1], motion_px[0]))))
+            out = cv2.filter2D(out, -1, streak_kernel(smear, float(np.arctan2(motion_px[1], motion_px[0]))))
         out = out / (1 + 0.15 * np.maximum(out - 0.6, 0))  # soft shoulder before clipping
         if self._bank is not None:
             h, w = out.shape[:2]
@@ -114,8 +114,8 @@ def _noise_bank(height: int, width: int) -> Float[np.ndarray, "h2 w2 3"]:
     return np.random.default_rng(0).standard_normal((2 * height, 2 * width, 3), np.float32)
 
 
-def _line(length_px: float, angle_rad: float) -> np.ndarray:
-    """A normalised line kernel."""
+def streak_kernel(length_px: float, angle_rad: float) -> np.ndarray:
+    """Return the kernel that averages over a straight way, as an exposure does while the camera turns."""
     half = int(np.ceil(length_px / 2))
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     dx, dy = np.cos(angle_rad) * length_px / 2, np.sin(angle_rad) * length_px / 2
