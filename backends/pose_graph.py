@@ -19,7 +19,7 @@ from remov3r.backends.place_map import map_of_views
 from remov3r.backends.pose_graph_config import LoopFinder, PoseGraphConfig
 from remov3r.backends.pose_graph_depth import CoarseDepth, coarse_depth, grid_of, log_scale_between
 from remov3r.backends.pose_graph_frames import FramePlace, FrameTable, place_in_world
-from remov3r.backends.pose_graph_noise import assumed_covariance, floored, fused, isotropic
+from remov3r.backends.pose_graph_noise import assumed_covariance, contradict, floored, fused, isotropic
 from remov3r.backends.pose_graph_refiner import KeyframeRefiner
 from remov3r.backends.pose_graph_types import (
     Edge,
@@ -72,6 +72,7 @@ class PoseGraphBackend:
         self._depths: dict[int, CoarseDepth] = {}  # of keyframes, where these have their own scales
         self._key: int | None = None
         self._T_front_first: Pose | None = None
+        self._globals = 0  # so many keyframes came with a place in the front end's world
         self._front_reference: tuple[int, Pose] | None = (
             None  # latest keyframe that it placed in its own world
         )
@@ -316,15 +317,23 @@ class PoseGraphBackend:
         self._graph.add_between(Edge(self._key, index, self._relative_to(self._key, T_world_key), held))
 
     def _take_global(self, estimate: FrameEstimate, kind: PoseKind) -> None:
-        """Use the front end's place in the world as a loose prior, where the keyframe was not placed by it."""
+        """Use the front end's place in the world as a loose prior, where the keyframe was not placed by it.
+
+        Its errors are all alike: each such place counts for less than the one before, and for nothing where it
+        contradicts what was measured.
+        """
         T = self._checked(estimate.T_world_key, estimate.frame_index)
         if T is None:
             return
         if self._key is None:
             self._T_front_first = T
         elif self._T_front_first is not None and kind is not PoseKind.GLOBAL:
+            T_world_key = inverse(self._T_front_first) @ T
             covariance = isotropic(self._config.noise.global_rad, self._config.noise.global_m)
-            self._graph.add_prior(Prior(estimate.frame_index, inverse(self._T_front_first) @ T, covariance))
+            measured = self._graph.state(estimate.frame_index).T_world_key
+            self._globals += 1
+            if not contradict(T_world_key, covariance, measured, np.zeros((6, 6))):
+                self._graph.add_prior(Prior(estimate.frame_index, T_world_key, covariance * self._globals))
         self._front_reference = estimate.frame_index, T
 
     def _find_loops(self, index: int, estimate: FrameEstimate) -> None:

@@ -27,7 +27,8 @@ class NoiseConfig(Config):
         least_rad, least_m: no measured transform is better.
         refined_factor: of the pose solver's standard deviations, which know only of noise in single pixels; the
             variances grow further by the share of a keyframe's points that is left.
-        global_rad, global_m: of the front end's place in the world; loose, for its errors are all alike.
+        global_rad, global_m: of the front end's first place in the world; loose, and the n-th has n times the variance,
+            for their errors are all alike.
         held_rad, held_m: of a pose that was held through frames without any measurement.
         scale_drift: of the logarithm of scale from keyframe to keyframe where depth does not tell.
         least_log_scale: no measured log scale is better.

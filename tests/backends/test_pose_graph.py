@@ -1,5 +1,6 @@
 """The pose graph backend: on simulated front ends with known faults, and on images of a room."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from remov3r.backends.features import FeatureConfig
 from remov3r.backends.g2o import read_g2o
 from remov3r.backends.pose_graph import PoseGraphBackend, PoseGraphConfig
 from remov3r.backends.pose_graph_depth import coarse_depth, log_scale_between
-from remov3r.backends.pose_graph_noise import frame_covariances, fused
+from remov3r.backends.pose_graph_noise import NoiseConfig, frame_covariances, fused
 from remov3r.backends.pose_graph_types import GraphConfig
 from remov3r.backends.registry import create_backend
 from remov3r.backends.tracking import TrackerConfig
@@ -201,6 +202,19 @@ def test_images_correct_a_front_end_that_drifts(room: list[Frame]) -> None:
     drive(room, Drifting(), alone)
     refined.finish()
     assert position_errors(refined, POSES).mean() < 0.5 * position_errors(alone, POSES).mean()
+
+
+def test_a_front_end_that_believes_to_stand_still_holds_nothing_back(room: list[Frame]) -> None:
+    class StandsStill(DepthOnlyFrontEnd):
+        def promote(self) -> FrameEstimate:
+            return replace(super().promote(), T_world_key=np.eye(4))
+
+    tight = SMALL.model_copy(update={"noise": NoiseConfig(global_rad=0.05, global_m=0.05)})
+    free, held = PoseGraphBackend(SMALL), PoseGraphBackend(tight)
+    for backend, front_end in ((free, DepthOnlyFrontEnd()), (held, StandsStill())):
+        drive(room, front_end, backend)
+        backend.finish()
+    assert position_errors(held, POSES).mean() < 1.1 * position_errors(free, POSES).mean()
 
 
 def test_keyframes_own_scales_are_found_from_their_depths(room: list[Frame]) -> None:
